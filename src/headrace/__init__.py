@@ -1,0 +1,1 @@
+"""Headrace: hybrid-cloud AI jobs whose data is where they run."""

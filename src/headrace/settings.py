@@ -1,0 +1,77 @@
+"""Where one Headrace installation keeps its things on this machine.
+
+One state directory holds everything of one embedded engine: object store, ledger, logs, volumes, sockets, keys.
+`HEADRACE_HOME` names another one; two directories are two independent installations.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+HOME_VARIABLE = "HEADRACE_HOME"
+
+
+def default_home() -> Path:
+    """Return the state directory: `$HEADRACE_HOME`, else `/var/lib/headrace` for root, else the user's data directory."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser().absolute()
+    if os.geteuid() == 0:
+        return Path("/var/lib/headrace")
+    return platformdirs.user_data_path("headrace")
+
+
+@dataclass(frozen=True)
+class Home:
+    """The layout of one state directory. Properties only name places; nothing is created here."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        """The engine's SQLite file."""
+        return self.root / "control" / "objects.db"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's SQLite file."""
+        return self.root / "control" / "ledger.db"
+
+    @property
+    def code(self) -> Path:
+        """Content-addressed code archives, one file a digest."""
+        return self.root / "control" / "code"
+
+    @property
+    def pki(self) -> Path:
+        """Certificate authority, server certificates, token signing key."""
+        return self.root / "pki"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.root / "kubeconfig"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the supervisor for as long as it lives."""
+        return self.root / "supervisor.lock"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        return self.root / "run" / "supervisor.sock"
+
+    @property
+    def logs(self) -> Path:
+        """Headrace's own processes' logs, one file each."""
+        return self.root / "logs"
+
+    def world(self, node: str) -> Path:
+        """The directory of one node's world: socket, journal, pods, volumes."""
+        return self.root / "worlds" / node
+
+    def world_socket(self, node: str) -> Path:
+        return self.root / "run" / f"world-{node}.sock"
