@@ -1,0 +1,30 @@
+# Two commands need nothing but Python >= 3.11 and make: `make demo` and `make test`.
+.POSIX:
+.PHONY: demo test lint bench clean
+
+VENV = .venv
+BIN = $(VENV)/bin
+
+demo: $(VENV)/.demo
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/digits/demo.sh
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	$(BIN)/python bench/startup.py
+
+$(VENV)/.demo: pyproject.toml tools/venv.sh
+	@sh tools/venv.sh $(VENV) demo
+
+$(VENV)/.dev: pyproject.toml tools/venv.sh
+	@sh tools/venv.sh $(VENV) dev
+
+clean:
+	rm -rf $(VENV) .demo
