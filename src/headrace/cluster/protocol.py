@@ -169,8 +169,14 @@ class Cluster(Protocol):
         """Bind a pod to a node (pods/binding); raises Conflict when it is bound already."""
         ...
 
-    async def request(self, method: str, path: str, *, query: Any = None, body: Any = None) -> Any:
-        """Call an aggregated API (JSON in, JSON out), such as the computed reads under `/apis/reads.headrace.io`."""
+    async def request(
+        self, method: str, path: str, *, query: Any = None, body: Any = None, accept: str = "application/json"
+    ) -> Any:
+        """Call any path, such as an aggregated API's computed reads or a server-side Table.
+
+        `body` is sent as JSON, or as `application/octet-stream` when it is bytes. Returns decoded JSON, or bytes when
+        the answer is not JSON.
+        """
         ...
 
 
