@@ -1,0 +1,1 @@
+"""The controllers that a Kubernetes cluster has of its own, reduced to what one machine needs."""

@@ -1,0 +1,1 @@
+"""Objects, durable in one SQLite file and readable from memory, with versions, history and watches."""
