@@ -83,6 +83,21 @@ CSI_ATTRIBUTE_OPTION_PREFIX = "option."
 CSI_ROLE_DATA = "data"
 CSI_ROLE_SOCKET = "socket"
 
+# -- Inside a sidecar ------------------------------------------------------------------------------------------------
+
+MATERIALISE_PREFIX = "fluid-materialise-"
+"""Init containers that copy a Dataset where nothing can mount are `fluid-materialise-<n>`."""
+MOUNT_DIRECTORY = "ds"
+"""The client mounts here beneath its data volume, never on the volume itself, and containers use it as subPath."""
+BROKER_DIRECTORY = "/run/headrace/fuse"
+"""Where a sidecar sees its socket volume; the broker listens at `broker.sock` in it."""
+STAND_IN_DIRECTORY = "/run/headrace/bin"
+"""Where a sidecar sees `bin` of its socket volume: the stand-ins for fusermount3 and fusermount."""
+FUSE_CACHE_DIRECTORY = "/var/cache/fluid-fuse"
+"""Where a client may keep its cache when its ThinRuntime names no other place; its root is read-only."""
+MATERIALISE_ANNOTATION = "headrace.io/materialise-command"
+"""On a ThinRuntimeProfile: a JSON list, the command that copies a Dataset into targetPath and ends."""
+
 # -- Headrace's own labels, annotations and finalizers ---------------------------------------------------------------
 
 POOL_LABEL = "headrace.io/pool"
