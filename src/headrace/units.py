@@ -34,10 +34,12 @@ _PER_S = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 GIB = Decimal(2**30)
 
 
-def parse_quantity(text: str | int | float) -> Decimal:
+def parse_quantity(text: str | int | float | Decimal) -> Decimal:
     """Return the exact value of a Kubernetes quantity (`500m`, `4Gi`, `2`); raises ValueError with a sentence."""
     if isinstance(text, bool):
         raise ValueError(f"{text!r} is not a quantity")
+    if isinstance(text, Decimal):
+        return text
     if isinstance(text, int | float):
         return Decimal(str(text))
     match = _QUANTITY.fullmatch(text.strip())

@@ -95,8 +95,8 @@ async def _print_end(client: AsyncClient, job: Doc[Any]) -> None:
         click.style(f"{'✔' if good else '✘'} {job.name} {phase.lower()}", fg="green" if good else "red", bold=True)
     ]
     status = job.status
-    if status.get("startedAt") and status.get("endedAt"):
-        seconds = (parse_time(status["endedAt"]) - parse_time(status["startedAt"])).total_seconds()
+    if status.get("startedAt") and status.get("finishedAt"):
+        seconds = (parse_time(status["finishedAt"]) - parse_time(status["startedAt"])).total_seconds()
         parts.append(f"ran {human_duration(seconds)}")
     pool = (status.get("placement") or {}).get("pool")
     if pool:

@@ -18,7 +18,7 @@ from headrace.spec.kinds import POD, TRAIN_JOB
 from headrace.spec.names import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 
 MAIN_CONTAINER = "main"
-ENDED = ("Succeeded", "Failed", "Stopped")
+ENDED = ("Succeeded", "Failed", "Suspended")
 
 
 class LogLine(NamedTuple):

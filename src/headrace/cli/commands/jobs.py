@@ -46,7 +46,7 @@ def _row(job: Doc[Any], cost: str | None, currency: str, with_namespace: bool) -
     status = job.status
     now = SystemClock().now()
     start = parse_time(status["startedAt"]) if status.get("startedAt") else None
-    end = parse_time(status["endedAt"]) if status.get("endedAt") else now
+    end = parse_time(status["finishedAt"]) if status.get("finishedAt") else now
     message = status.get("message") or ""
     if not jobs.has_ended(job):
         waiting = [c for c in status.get("conditions") or [] if c.get("status") == "False"]

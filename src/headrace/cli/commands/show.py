@@ -50,8 +50,8 @@ def _print_job(doc: Doc[Any]) -> None:
         + (f" on {placement['pool']}" if placement.get("pool") else "")
     )
     click.echo(f"command  {' '.join(doc.spec.get('command') or [])}")
-    if placement.get("because"):
-        click.echo(f"decided  {placement['because']}")
+    if placement.get("message"):
+        click.echo(f"decided  {placement['message']}")
     for attempt in status.get("attempts") or []:
         click.echo(
             f"attempt  {attempt.get('attempt')} on {attempt.get('pool')}: {attempt.get('outcome') or 'running'} {attempt.get('reason') or ''}".rstrip()
