@@ -41,7 +41,7 @@ STORED = {
 }
 POSTED = {
     ("", "v1"): ("Binding",),
-    ("authentication.k8s.io", "v1"): ("TokenRequest", "TokenReview"),
+    ("authentication.k8s.io", "v1"): ("SelfSubjectReview", "TokenRequest", "TokenReview"),
     ("authorization.k8s.io", "v1"): ("SelfSubjectAccessReview", "SelfSubjectRulesReview", "SubjectAccessReview"),
     ("policy", "v1"): ("Eviction",),
 }

@@ -57,7 +57,7 @@ def _step(match: re.Match[str]) -> Step:
         return _where(compiled(match["field"]), match["value"].strip("\"'"))
     if match["all"] is not None or match["name"] == "*":
         return _all
-    return _named(match["key"] if match["key"] is not None else re.sub(r"\\(.)", r"\1", match["name"]))
+    return _named(re.sub(r"\\(.)", r"\1", match["name"] if match["key"] is None else match["key"]))
 
 
 def _named(name: str) -> Step:
