@@ -1,0 +1,1 @@
+"""How pods of one pool get at data: one file a mode, one interface (`modes.mode.Mode`)."""

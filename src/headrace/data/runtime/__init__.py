@@ -1,0 +1,1 @@
+"""Dataset and ThinRuntime: merge with the profile, rendering, status."""
