@@ -1,1 +1,1 @@
-"""."""
+"""TrainJob → placement → gang of pods, attempt after attempt."""

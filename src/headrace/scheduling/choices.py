@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+from msgspec.structs import replace
+
 from headrace.pools import amounts
 from headrace.scheduling import fit
 from headrace.scheduling.model import Choice, Gang, PoolState, Running
@@ -24,40 +26,34 @@ def first_reason(choices: Sequence[Choice]) -> str:
 
 def _choice(gang: Gang, pool: PoolState, running: Sequence[Running], now_s: float) -> Choice:
     access = gang.access[pool.name]
-    base = {"pool": pool.name, "currency": pool.price.currency}
+    never = Choice(
+        pool=pool.name,
+        currency=pool.price.currency,
+        fits=False,
+        starts_in_s=None,
+        cost=None,
+        bytes_to_move=None,
+        reason=access.refusal,
+    )
     if access.refusal:
-        return Choice(**base, fits=False, starts_in_s=None, cost=None, bytes_to_move=None, reason=access.refusal)
+        return never
     move = _bytes_to_move(gang, pool)
-    cost = _cost(gang, pool, move)
+    priced = replace(never, cost=_cost(gang, pool, move), bytes_to_move=move)
     if not fit.fits_empty(gang, pool):
-        return Choice(**base, fits=False, starts_in_s=None, cost=cost, bytes_to_move=move, reason=_never(gang, pool))
-    found = fit.earliest_start(gang, pool, running, now_s)
+        return replace(priced, reason=_never(gang, pool))
     lacks = amounts.missing(fit.total(gang, pool.name), _free(pool))
     closed_s = max(0.0, pool.closed_until_s - now_s)
     reason = pool.why_closed if closed_s else _blocked(gang, pool)
+    possible = replace(priced, fits=True, lacks=lacks, reason=reason)
+    found = fit.earliest_start(gang, pool, running, now_s)
     if found is None:
-        others = (
-            f"lacks {amounts.describe(lacks)}, used by pods that no job of Headrace will free"
-            if lacks
-            else "is fragmented"
-        )
-        return Choice(
-            **base, fits=True, starts_in_s=None, cost=cost, bytes_to_move=move, reason=reason or others, lacks=lacks
-        )
+        held = "used by pods that are none of Headrace's jobs" if lacks else "no node has room for a whole worker"
+        return replace(possible, reason=reason or f"lacks {amounts.describe(lacks)}, {held}" if lacks else held)
     starts_s, holders = found
     if not reason and starts_s > 0:
-        held = f" held by {', '.join(holders[:3])}" if holders else ""
+        held = f", held by {', '.join(holders[:3])}" if holders else ""
         reason = f"lacks {amounts.describe(lacks)}{held}" if lacks else f"no node has room for a whole worker{held}"
-    return Choice(
-        **base,
-        fits=True,
-        starts_in_s=max(starts_s, closed_s),
-        cost=cost,
-        bytes_to_move=move,
-        reason=reason,
-        lacks=lacks,
-        holders=holders,
-    )
+    return replace(possible, starts_in_s=max(starts_s, closed_s), reason=reason, holders=holders)
 
 
 def _free(pool: PoolState) -> dict[str, int]:
