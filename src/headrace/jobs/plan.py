@@ -18,7 +18,7 @@ from headrace.clock import format_time, parse_time
 from headrace.jobs import gang
 from headrace.jobs.gang import Member
 from headrace.jobs.outcome import Outcome, exit_code_of, failure, is_dead, retry_is_due
-from headrace.spec.conditions import set_condition
+from headrace.spec.conditions import Status, set_condition
 from headrace.spec.kind import Doc, Json
 from headrace.spec.names import ATTEMPT_LABEL
 from headrace.units import parse_duration_s
@@ -234,6 +234,7 @@ class _Step:
             self.status["placement"] = None
             self._phase("Queued", attempt["reason"], attempt["message"])
             self.status["queuedAt"] = format_time(self.now)
+            self.status["workers"] = {"total": sum(role.count for role in gang.roles(self.job))}
             self._condition(
                 "Admitted", "False", "Requeued", f"Attempt {attempt['attempt']} ended: {attempt['message']}"
             )
@@ -266,7 +267,7 @@ class _Step:
     def _phase(self, phase: str, reason: str, message: str) -> None:
         self.status.update(phase=phase, reason=reason, message=message)
 
-    def _condition(self, type_: str, status: str, reason: str, message: str) -> None:
+    def _condition(self, type_: str, status: Status, reason: str, message: str) -> None:
         self.status["conditions"] = set_condition(
             self.status.get("conditions"), type_, status, reason, message, now=self.now, generation=self.job.generation
         )
