@@ -97,7 +97,7 @@ class ThinWorkerSpec(View, frozen=True, kw_only=True):
 class TieredStoreLevel(View, frozen=True, kw_only=True):
     """One tier of a cache."""
 
-    mediumtype: Literal["MEM", "SSD", "HDD"] = "MEM"
+    mediumtype: Literal["MEM", "SSD", "HDD"]
     """What it is made of."""
     volume_type: str = "hostPath"
     """hostPath or emptyDir."""
