@@ -16,7 +16,7 @@ import msgspec
 
 from headrace.data.client import ResolvedDataset
 from headrace.data.injection.structure import holds, next_index, refuse_reserved_names, taken_indexes
-from headrace.data.injection.uses import Use, find_uses, mounts_of
+from headrace.data.injection.uses import Use, find_uses, mounts_of, refuse_impossible
 from headrace.data.modes import catalogue, native
 from headrace.data.modes.mode import Capabilities, Mode, Parts
 from headrace.spec.kind import Json
@@ -56,6 +56,7 @@ def inject(pod: Json, datasets: Mapping[str, ResolvedDataset], mode: str, capabi
         return native.pin(pod, capabilities)
     chosen = catalogue.mode_named(mode)
     for use in uses:
+        refuse_impossible(pod, use)
         chosen.check(use.dataset, read_only=use.read_only, capabilities=capabilities)
         refuse_reserved_names(pod, use.dataset)
     result: Json = msgspec.json.decode(msgspec.json.encode(pod))

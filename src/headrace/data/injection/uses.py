@@ -35,9 +35,6 @@ def find_uses(pod: Json, datasets: Mapping[str, ResolvedDataset]) -> list[Use]:
 
     Args:
         datasets: by claim name.
-
-    Raises:
-        InvalidSpec, Unsupported: a use that no mount mode can serve; the sentence names dataset and cure.
     """
     spec = pod.get("spec") or {}
     found: dict[str, dict[str, bool]] = {}
@@ -49,21 +46,38 @@ def find_uses(pod: Json, datasets: Mapping[str, ResolvedDataset]) -> list[Use]:
     uses = []
     for claim_name, volumes in found.items():
         dataset = datasets[claim_name]
-        _refuse_block_devices(spec, dataset, volumes)
         mounts = [mount for _, mount in mounts_of(spec, volumes)]
-        if not mounts:
-            continue
-        _refuse_foreign(pod, dataset)
-        for container, mount in mounts_of(spec, volumes):
-            _refuse_mount(container, mount, dataset)
-        read_only = dataset.read_only or all(volumes[str(m["name"])] or m.get("readOnly") for m in mounts)
-        uses.append(Use(dataset=dataset, volumes=volumes, read_only=bool(read_only)))
-    if uses and (spec.get("os") or {}).get("name") == "windows":
+        if mounts or any(True for _ in devices_of(spec, volumes)):
+            read_only = dataset.read_only or all(volumes[str(m["name"])] or m.get("readOnly") for m in mounts)
+            uses.append(Use(dataset=dataset, volumes=volumes, read_only=bool(read_only)))
+    return uses
+
+
+def refuse_impossible(pod: Json, use: Use) -> None:
+    """Raise InvalidSpec or Unsupported for a use that only the claim's own driver could serve."""
+    spec = pod.get("spec") or {}
+    if (spec.get("os") or {}).get("name") == "windows":
         raise Unsupported(
-            f"Dataset {uses[0].dataset} cannot be mounted in a Windows pod: FUSE clients run on Linux.",
+            f"Dataset {use.dataset} cannot be mounted in a Windows pod: FUSE clients run on Linux.",
             hint="Run the pod on Linux.",
         )
-    return uses
+    _refuse_foreign(pod, use.dataset)
+    for container in devices_of(spec, use.volumes):
+        raise InvalidSpec(
+            f"Dataset {use.dataset} is a file system, and container {container.get('name')} wants claim "
+            f"{use.dataset.claim} as a block device.",
+            hint="Use volumeMounts in place of volumeDevices.",
+        )
+    for container, mount in mounts_of(spec, use.volumes):
+        _refuse_mount(container, mount, use.dataset)
+
+
+def devices_of(spec: Json, volumes: Mapping[str, bool]) -> Iterator[Json]:
+    """Yield every container that wants one of `volumes` as a block device."""
+    for group in CONTAINER_LISTS:
+        for container in spec.get(group) or []:
+            if any(device.get("name") in volumes for device in container.get("volumeDevices") or []):
+                yield container
 
 
 def mounts_of(spec: Json, volumes: Mapping[str, bool]) -> Iterator[tuple[Json, Json]]:
@@ -82,17 +96,6 @@ def _refuse_foreign(pod: Json, dataset: ResolvedDataset) -> None:
             f"Dataset {dataset} is of another namespace than the pod, which is of {namespace}.",
             hint=f"Make a claim and a Dataset in {namespace}.",
         )
-
-
-def _refuse_block_devices(spec: Json, dataset: ResolvedDataset, volumes: Mapping[str, bool]) -> None:
-    for group in CONTAINER_LISTS:
-        for container in spec.get(group) or []:
-            if any(device.get("name") in volumes for device in container.get("volumeDevices") or []):
-                raise InvalidSpec(
-                    f"Dataset {dataset} is a file system, and container {container.get('name')} wants claim "
-                    f"{dataset.claim} as a block device.",
-                    hint="Use volumeMounts in place of volumeDevices.",
-                )
 
 
 def _refuse_mount(container: Json, mount: Json, dataset: ResolvedDataset) -> None:
