@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import ast
 import inspect
-import textwrap
+import sys
 from functools import cache
+from pathlib import Path
 
 
-@cache
 def field_descriptions(view: type) -> dict[str, str]:
     """Return Python field name to description, of the fields of `view` that have one, inherited ones included."""
     told: dict[str, str] = {}
     for owner in reversed(view.__mro__):
         if owner.__module__.startswith("headrace."):
-            told |= _of_class(owner)
+            told |= _of_module(owner.__module__).get(owner.__qualname__, {})
     return told
 
 
@@ -26,12 +26,20 @@ def class_description(view: type) -> str:
     return " ".join((inspect.getdoc(view) or "").partition("\n\n")[0].split())
 
 
-def _of_class(owner: type) -> dict[str, str]:
-    definition = ast.parse(textwrap.dedent(inspect.getsource(owner))).body[0]
-    assert isinstance(definition, ast.ClassDef)
+@cache
+def _of_module(name: str) -> dict[str, dict[str, str]]:
+    """Return class name to its fields' descriptions; each source file is parsed once."""
+    path = sys.modules[name].__file__
+    assert path is not None
+    classes = (node for node in ast.parse(Path(path).read_text()).body if isinstance(node, ast.ClassDef))
+    return {definition.name: _of_class(definition) for definition in classes}
+
+
+def _of_class(definition: ast.ClassDef) -> dict[str, str]:
     told: dict[str, str] = {}
     for field, text in zip(definition.body, definition.body[1:], strict=False):
-        is_field = isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
-        if is_field and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            told[field.target.id] = " ".join(inspect.cleandoc(str(text.value.value)).split())  # type: ignore[union-attr]
+        if not isinstance(field, ast.AnnAssign) or not isinstance(field.target, ast.Name):
+            continue
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+            told[field.target.id] = " ".join(str(text.value.value).split())
     return told

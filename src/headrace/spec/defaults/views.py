@@ -6,7 +6,7 @@ objects longer. Views of core kinds are left out: inside our kinds, as inside Fl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from functools import cache
 from typing import Any
 
@@ -41,9 +41,13 @@ def written_default(field: types.Field) -> Any:
     return msgspec.to_builtins(default)
 
 
-@cache
 def struct_type(view: Any) -> types.StructType:
     """Return the inspected type of a view."""
+    return _inspected(view)
+
+
+@cache
+def _inspected(view: Hashable) -> types.StructType:
     info = types.type_info(view)
     assert isinstance(info, types.StructType)
     return info

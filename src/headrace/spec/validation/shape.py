@@ -7,12 +7,12 @@ meant. The walk is over `msgspec.inspect` types, so a new field of a view is che
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Iterable, Iterator
-from functools import cache
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from msgspec import inspect as types
 
+from headrace.spec.defaults.views import struct_type
 from headrace.spec.kind import Json, Kind
 from headrace.spec.validation.problem import Problem, member
 
@@ -36,8 +36,7 @@ class Finding(NamedTuple):
 
 def examine(kind: Kind[Any], raw: Json) -> Iterator[Finding]:
     """Compare an object with its kind's view; `apiVersion`, `kind` and `metadata` are left to others."""
-    view: Any = kind.view
-    fields = [field for field in _fields(view) if field.encode_name not in _ROOT_FIELDS]
+    fields = [field for field in struct_type(kind.view).fields if field.encode_name not in _ROOT_FIELDS]
     body = {key: value for key, value in raw.items() if key not in _ROOT_FIELDS}
     yield from _object(body, fields, "")
 
@@ -47,13 +46,6 @@ def nearest(name: str, names: Iterable[str]) -> str:
     folded = {known.lower(): known for known in names}
     near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
     return f"; did you mean {folded[near[0]]!r}?" if near else ""
-
-
-@cache
-def _fields(view: Hashable) -> tuple[types.Field, ...]:
-    info = types.type_info(view)
-    assert isinstance(info, types.StructType)
-    return info.fields
 
 
 def _object(value: Any, fields: Iterable[types.Field], path: str) -> Iterator[Finding]:
