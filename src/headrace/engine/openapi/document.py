@@ -28,6 +28,10 @@ class Document(NamedTuple):
     packed: bytes
     hash: str
 
+    def text(self) -> bytes:
+        """Return the JSON itself."""
+        return gzip.decompress(self.packed)
+
 
 class Documents:
     """The documents of a registry. `current()` is safe to call in a worker thread; it takes about 100 ms after a change."""

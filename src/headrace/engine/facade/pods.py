@@ -1,0 +1,183 @@
+"""A pod's logs and commands: authorised and admitted by the pipeline, then carried to and from its node's agent."""
+
+from __future__ import annotations
+
+import anyio
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from headrace.engine.facade import answers
+from headrace.engine.facade.node_proxy import NodeProxy
+from headrace.engine.facade.node_socket import NodeSocket
+from headrace.engine.facade.refusals import BadRequest, MethodNotAllowed
+from headrace.engine.facade.target import Target
+from headrace.engine.pipeline import Pipeline
+from headrace.engine.pipeline.request import Request, User
+from headrace.errors import HeadraceError, Unsupported
+from headrace.spec.kind import Json
+from headrace.spec.kinds import POD
+
+CONNECTED = frozenset({"log", "exec", "attach", "portforward", "proxy"})
+"""Subresources of pods that are streams and not objects."""
+
+_LOG_OPTIONS = ("previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
+_SUBPROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
+_ABSENT = {
+    "attach": Unsupported("Attaching to a running container is not served here.", hint="Use `kubectl logs -f`."),
+    "portforward": Unsupported(
+        "Port forwarding is not served here.",
+        hint="Pods listen on addresses of this machine: see `kubectl get pods -o wide`.",
+    ),
+    "proxy": Unsupported("Proxying to pods is not served here.", hint="Ask the pod at its own address."),
+}
+
+
+class PodStreams:
+    """Serves `pods/log` and `pods/exec`, and says what is not served.
+
+    Args:
+        proxy: the way to the agents; None where no node has one.
+    """
+
+    def __init__(self, pipeline: Pipeline, proxy: NodeProxy | None) -> None:
+        self._pipeline = pipeline
+        self._proxy = proxy
+
+    async def serve(self, http: HttpRequest, target: Target, user: User) -> Response:
+        """Answer an ordinary request: a log, or why a command needs a WebSocket."""
+        if target.subresource != "log":
+            # kubectl tries SPDY when the WebSocket was refused, and prints only this answer.
+            await self._connected(target, user, _exec_options(http.query_params.multi_items()))
+            raise BadRequest(
+                "Commands are run over WebSocket here, not over SPDY.",
+                hint="Use kubectl 1.31 or newer, or unset KUBECTL_REMOTE_COMMAND_WEBSOCKETS.",
+            )
+        if http.method != "GET":
+            raise MethodNotAllowed(f"{http.method} is not possible for a log.", hint="GET it.")
+        query = http.query_params
+        pod, container, proxy = await self._connected(target, user, {"container": query.get("container", "")})
+        options = [(key, query[key]) for key in _LOG_OPTIONS if query.get(key)]
+        return _LogResponse(proxy, pod, container, options, follow=query.get("follow", "").lower() in {"true", "1"})
+
+    async def serve_socket(self, socket: WebSocket, target: Target, user: User) -> None:
+        """Carry one command's streams until either side ends; refuses with a Status before the handshake."""
+        options = _exec_options(socket.query_params.multi_items())
+        offered = [name for name in socket.scope.get("subprotocols", ()) if name in _SUBPROTOCOLS]
+        try:
+            pod, container, proxy = await self._connected(target, user, options)
+            if not offered:
+                raise BadRequest("Commands need a subprotocol.", hint=f"Offer one of {', '.join(_SUBPROTOCOLS)}.")
+            if not options["command"]:
+                raise BadRequest("There is no command.", hint="Give it after `--`, such as `kubectl exec POD -- date`.")
+            opened = proxy.exec(
+                pod,
+                container,
+                options["command"],
+                stdin=options["stdin"],
+                stdout=options["stdout"],
+                stderr=options["stderr"],
+                tty=options["tty"],
+                subprotocols=offered,
+            )
+            async with opened as node:
+                await socket.accept(node.subprotocol or offered[0])
+                await _carry(socket, node)
+        except HeadraceError as error:
+            await refuse_socket(socket, error)
+
+    async def _connected(self, target: Target, user: User, options: Json) -> tuple[Json, str, NodeProxy]:
+        if target.subresource in _ABSENT:
+            raise _ABSENT[target.subresource]
+        request = Request(
+            verb="get" if target.subresource == "log" else "create",
+            kind=POD,
+            namespace=target.namespace,
+            name=target.name,
+            subresource=target.subresource,
+        )
+        pod = await self._pipeline.connect(user, request, options)
+        container = choose_container(pod, options.get("container", ""))
+        if self._proxy is None:
+            raise Unsupported("This server reaches no node's agent.", hint="Start it with `headrace up`.")
+        return pod, container, self._proxy
+
+
+def choose_container(pod: Json, asked: str) -> str:
+    """Return which container is meant; raises BadRequest with the names there are."""
+    spec = pod.get("spec") or {}
+    name = pod["metadata"]["name"]
+    own = [container["name"] for container in spec.get("containers") or ()]
+    init = [container["name"] for container in spec.get("initContainers") or ()]
+    if asked:
+        if asked not in {*own, *init}:
+            raise BadRequest(
+                f"container {asked} is not valid for pod {name}", hint=f"It has {', '.join([*own, *init])}."
+            )
+        return asked
+    if len(own) != 1:
+        also = f" or one of the init containers: [{' '.join(init)}]" if init else ""
+        raise BadRequest(f"a container name must be specified for pod {name}, choose one of: [{' '.join(own)}]{also}")
+    return str(own[0])
+
+
+async def refuse_socket(socket: WebSocket, error: HeadraceError) -> None:
+    """Refuse a WebSocket with a Status before the handshake; after it, close."""
+    if socket.application_state.name == "CONNECTING":
+        await socket.send_denial_response(answers.refuse(error))
+    elif socket.application_state.name == "CONNECTED":
+        await socket.close(1011, reason=error.what[:120])
+
+
+async def _carry(socket: WebSocket, node: NodeSocket) -> None:
+    """Carry messages both ways until one side ends; then end the other."""
+    async with anyio.create_task_group() as group:
+
+        async def to_node() -> None:
+            try:
+                while True:
+                    await node.send(await socket.receive_bytes())
+            except (WebSocketDisconnect, KeyError):
+                group.cancel_scope.cancel()
+
+        group.start_soon(to_node)
+        while (message := await node.receive()) is not None:
+            await socket.send_bytes(message)
+        await socket.close()
+        group.cancel_scope.cancel()
+
+
+class _LogResponse(Response):
+    """Opens the log when the server is ready to answer, so that the agent's refusal can still be the answer."""
+
+    def __init__(
+        self, proxy: NodeProxy, pod: Json, container: str, options: list[tuple[str, str]], *, follow: bool
+    ) -> None:
+        super().__init__()
+        self._open = lambda: proxy.logs(pod, container, options, follow=follow)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
+        try:
+            async with self._open() as chunks:
+                has_begun = True
+                await StreamingResponse(chunks, media_type="text/plain")(scope, receive, send)
+        except HeadraceError as error:
+            if has_begun:
+                # The status line is sent; breaking off is the only way left to say that the log is not whole.
+                raise
+            await answers.refuse(error)(scope, receive, send)
+
+
+def _exec_options(items: list[tuple[str, str]]) -> Json:
+    flags = {key: value.lower() in {"true", "1"} for key, value in items if key in {"stdin", "stdout", "stderr", "tty"}}
+    return {
+        "container": next((value for key, value in items if key == "container"), ""),
+        "command": [value for key, value in items if key == "command"],
+        "stdin": False,
+        "stdout": False,
+        "stderr": False,
+        "tty": False,
+        **flags,
+    }
