@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from headrace.errors import InvalidSpec
 from headrace.spec.kind import Json
-from headrace.spec.names import MOUNT_DIRECTORY, RUNTIME_MOUNT_ROOT, RUNTIME_TYPE_THIN, STAND_IN_DIRECTORY
+from headrace.spec.names import MOUNT_DIRECTORY, RUNTIME_MOUNT_ROOT, RUNTIME_TYPE_THIN
 
 # File systems that the kernel mounts itself: there is no FUSE connection whose descriptor could be handed over.
 KERNEL_FILE_SYSTEMS: Mapping[str, str] = {
@@ -41,7 +42,7 @@ class ClientTools:
 
     Args:
         served: argv of the start-up probe "served and listed"; the path to look at is appended.
-        path: PATH of the sidecar when its profile sets none; empty leaves the image's own.
+        path: PATH of the client when its profile sets none; empty leaves the image's own.
         stand_in_places: files that the stand-in covers besides being in `STAND_IN_DIRECTORY`: libfuse calls its
             compiled-in path. Only files that exist in the client's root may be named where the node cannot make them.
         device_place: an empty file of the socket volume shown as `/dev/fuse`, which libfuse wants to open before it
@@ -58,11 +59,6 @@ class ClientTools:
     start_deadline_s: int = 120
     user: int = 65534
     flush_s: int = 15
-
-    def sidecar_path(self, own: str) -> str:
-        """Return PATH for a sidecar whose profile says `own`: the stand-in comes first wherever a PATH is said."""
-        chosen = own or self.path
-        return f"{STAND_IN_DIRECTORY}:{chosen}" if chosen and STAND_IN_DIRECTORY not in chosen.split(":") else chosen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,3 +136,19 @@ class ResolvedDataset:
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+
+def require_image(dataset: ResolvedDataset) -> None:
+    """Refuse a client that has no image; `image: host` needs a command, because a machine has no entry point."""
+    client = dataset.client
+    if not client.image:
+        raise InvalidSpec(
+            f"Dataset {dataset} has no client to run: its profile {client.profile} names no image.",
+            hint=f"Set spec.fuse.image of ThinRuntimeProfile {client.profile}.",
+        )
+    if client.image == "host" and not client.command:
+        raise InvalidSpec(
+            f"Dataset {dataset} has no client to run: its profile {client.profile} says image host, which has no "
+            "entry point of its own, and no command.",
+            hint=f"Set spec.fuse.command of ThinRuntimeProfile {client.profile}.",
+        )

@@ -26,17 +26,21 @@ DATASETS = {
 CAPABILITIES = Capabilities(tools=ClientTools(), native_nodes=({"key": "pool", "operator": "In", "values": ["own"]},))
 CLAIMS = ("one", "two", "ordinary")
 
-volumes = st.lists(
-    st.fixed_dictionaries(
-        {
-            "persistentVolumeClaim": st.fixed_dictionaries(
-                {"claimName": st.sampled_from(CLAIMS)}, optional={"readOnly": st.booleans()}
-            )
-        }
-    )
-    | st.just({"emptyDir": {}}),
-    max_size=4,
-).map(lambda sources: [{"name": f"v{number}", **source} for number, source in enumerate(sources)])
+claim_volumes = st.fixed_dictionaries(
+    {
+        "persistentVolumeClaim": st.fixed_dictionaries(
+            {"claimName": st.sampled_from(CLAIMS)}, optional={"readOnly": st.booleans()}
+        )
+    }
+)
+other_volumes: st.SearchStrategy[Json] = st.just({"emptyDir": {}})
+
+
+def named(sources: list[Json]) -> list[Json]:
+    return [{"name": f"v{number}", **source} for number, source in enumerate(sources)]
+
+
+volumes = st.lists(claim_volumes | other_volumes, max_size=4).map(named)
 
 
 @st.composite

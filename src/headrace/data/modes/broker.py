@@ -8,7 +8,7 @@ matters, the Dataset's name; the driver believes only what the kubelet says abou
 
 from __future__ import annotations
 
-from headrace.data.client import KERNEL_FILE_SYSTEMS, ClientTools, ResolvedDataset
+from headrace.data.client import KERNEL_FILE_SYSTEMS, ClientTools, ResolvedDataset, require_image
 from headrace.data.modes.mode import Capabilities, Parts
 from headrace.data.runtime.render import client_container, client_volumes
 from headrace.errors import InvalidSpec, Unsupported
@@ -54,7 +54,7 @@ class Broker:
         """Return the sidecar with its probe, and its volumes."""
         name = f"{self.prefix}{index}"
         tools = capabilities.tools
-        container = client_container(dataset, name=name, read_only=read_only, tools=tools)
+        container = client_container(dataset, name=name, read_only=read_only, tools=tools, stand_in=True)
         container |= {"restartPolicy": "Always", "startupProbe": _served(dataset, tools)}
         client = dataset.client
         if client.ports:
@@ -73,22 +73,6 @@ class Broker:
             data_volume=f"{name}-{CSI_ROLE_DATA}",
             propagation="HostToContainer",
             pull_secrets=client.image_pull_secrets,
-        )
-
-
-def require_image(dataset: ResolvedDataset) -> None:
-    """Refuse a client that has no image; `image: host` needs a command, because a machine has no entry point."""
-    client = dataset.client
-    if not client.image:
-        raise InvalidSpec(
-            f"Dataset {dataset} has no client to run: its profile {client.profile} names no image.",
-            hint=f"Set spec.fuse.image of ThinRuntimeProfile {client.profile}.",
-        )
-    if client.image == "host" and not client.command:
-        raise InvalidSpec(
-            f"Dataset {dataset} has no client to run: its profile {client.profile} says image host, which has no "
-            "entry point of its own, and no command.",
-            hint=f"Set spec.fuse.command of ThinRuntimeProfile {client.profile}.",
         )
 
 

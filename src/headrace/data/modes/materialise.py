@@ -7,8 +7,7 @@ would never reach the storage. A node that shares copies between pods gives its 
 
 from __future__ import annotations
 
-from headrace.data.client import ResolvedDataset
-from headrace.data.modes.broker import require_image
+from headrace.data.client import ResolvedDataset, require_image
 from headrace.data.modes.mode import Capabilities, Parts
 from headrace.data.runtime.render import client_container, client_volumes
 from headrace.errors import InvalidSpec
@@ -41,7 +40,7 @@ class Materialise:
     def parts(self, dataset: ResolvedDataset, index: int, *, read_only: bool, capabilities: Capabilities) -> Parts:  # noqa: ARG002
         """Return the copying container and its volumes."""
         name = f"{self.prefix}{index}"
-        container = client_container(dataset, name=name, read_only=True, tools=capabilities.tools)
+        container = client_container(dataset, name=name, read_only=True, tools=capabilities.tools, stand_in=False)
         container["command"] = list(dataset.client.materialise)
         container.pop("args", None)
         data = f"{name}-data"

@@ -20,22 +20,27 @@ from headrace.spec.names import (
     FUSE_CONFIG_DIRECTORY,
     FUSE_SECRETS_DIRECTORY,
     RUNTIME_TYPE_THIN,
+    STAND_IN_DIRECTORY,
 )
 
 _TEMPORARY = "/tmp"
 _LABEL_LIMIT = 63
 
 
-def client_container(dataset: ResolvedDataset, *, name: str, read_only: bool, tools: ClientTools) -> Json:
+def client_container(
+    dataset: ResolvedDataset, *, name: str, read_only: bool, tools: ClientTools, stand_in: bool
+) -> Json:
     """Return the client's container without the volume it mounts into: that is the mount mode's.
 
-    Its volumes, from `client_volumes`, are named after `name`.
+    Args:
+        name: its volumes, from `client_volumes`, are named after it.
+        stand_in: the stand-in for fusermount3 is there and comes first on PATH.
     """
     client = dataset.client
     container: Json = {
         "name": name,
         "image": client.image,
-        "env": client_env(dataset, read_only=read_only, tools=tools),
+        "env": client_env(dataset, read_only=read_only, tools=tools, stand_in=stand_in),
         "volumeMounts": _mounts(dataset, name),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": security_context(tools.user),
@@ -51,7 +56,7 @@ def client_container(dataset: ResolvedDataset, *, name: str, read_only: bool, to
     return container
 
 
-def client_env(dataset: ResolvedDataset, *, read_only: bool, tools: ClientTools) -> list[Json]:
+def client_env(dataset: ResolvedDataset, *, read_only: bool, tools: ClientTools, stand_in: bool) -> list[Json]:
     """Return the environment in a stable order; the contract's variables win over the profile's."""
     variables: dict[str, Json] = {
         ENV_RUNTIME_TYPE: _plain(ENV_RUNTIME_TYPE, RUNTIME_TYPE_THIN),
@@ -62,7 +67,9 @@ def client_env(dataset: ResolvedDataset, *, read_only: bool, tools: ClientTools)
     contract = set(variables) | {ENV_MOUNT_POINT, ENV_MOUNT_OPTIONS, "PATH"}
     variables.update({key: variable for key, variable in own.items() if key not in contract})
     variables.setdefault("HOME", _plain("HOME", _TEMPORARY))
-    path = tools.sidecar_path(str(own.get("PATH", {}).get("value", "")))
+    path = str(own.get("PATH", {}).get("value", "")) or tools.path
+    if path and stand_in:
+        path = f"{STAND_IN_DIRECTORY}:{path}"
     if path:
         variables["PATH"] = _plain("PATH", path)
     variables[ENV_MOUNT_POINT] = _plain(ENV_MOUNT_POINT, dataset.target_path)
