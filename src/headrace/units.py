@@ -6,10 +6,11 @@ Source: apimachinery `pkg/api/resource/quantity.go` (grammar and suffixes).
 
 from __future__ import annotations
 
+import math
 import re
 from decimal import Decimal, InvalidOperation
 
-_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))([eE][+-]?\d+|[numkMGTPE]|[KMGTPE]i)?")
+_QUANTITY = re.compile(r"([+-]?(?:\d+(?:\.\d*)?|\.\d+))([eE][+-]?\d{1,2}|[numkMGTPE]|[KMGTPE]i)?")
 _SUFFIX: dict[str, Decimal] = {
     "": Decimal(1),
     "n": Decimal("1e-9"),
@@ -36,7 +37,7 @@ GIB = Decimal(2**30)
 
 def parse_quantity(text: str | int | float | Decimal) -> Decimal:
     """Return the exact value of a Kubernetes quantity (`500m`, `4Gi`, `2`); raises ValueError with a sentence."""
-    if isinstance(text, bool):
+    if isinstance(text, bool) or (isinstance(text, float) and not math.isfinite(text)):
         raise ValueError(f"{text!r} is not a quantity")
     if isinstance(text, Decimal):
         return text

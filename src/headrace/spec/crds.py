@@ -25,7 +25,7 @@ from headrace.spec.validation import refusal
 _ROOT: dict[str, Json] = {
     "apiVersion": {"type": "string", "description": "The version of this object's schema."},
     "kind": {"type": "string", "description": "The kind of this object."},
-    "metadata": {"type": "object", "description": "Standard object metadata."},
+    "metadata": {"type": "object"},  # a real API server refuses even a description here
 }
 _ANYTHING: Json = {"x-kubernetes-preserve-unknown-fields": True}
 

@@ -14,6 +14,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from headrace.errors import InvalidSpec
+from headrace.spec.view import without_nulls
 
 Json = dict[str, Any]
 """One JSON object. Treat those inside a `Doc` as read-only; copy before changing."""
@@ -105,9 +106,16 @@ class Doc(Generic[T]):
 
     @cached_property
     def view(self) -> T:
-        """The typed view. Raises InvalidSpec with the path of the first field that has the wrong type."""
+        """The typed view. Raises InvalidSpec with the path of the first field that has the wrong type.
+
+        Servers send null for some absent fields (`creationTimestamp` in pod templates), so nulls are absent here too.
+        """
         try:
             return msgspec.convert(self.raw, self.kind.view)
+        except msgspec.ValidationError:
+            pass
+        try:
+            return msgspec.convert(without_nulls(self.raw), self.kind.view)
         except msgspec.ValidationError as error:
             raise InvalidSpec(f"{self.kind.name} {self.ref} cannot be read: {error}.") from error
 

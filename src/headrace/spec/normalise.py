@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.spec.kind import Json, Kind
+from headrace.spec.view import without_nulls
 
 _PROFILE_SPELLINGS = {
     "fileType": ("fileSystemType",),
@@ -26,7 +27,7 @@ def normalise(kind: Kind[Any], raw: Json) -> tuple[Json, list[str]]:
     """
     if kind.name == "CustomResourceDefinition":
         return raw, []
-    result: Json = _without_nulls(raw)
+    result: Json = without_nulls(raw)
     match kind.name:
         case "ThinRuntimeProfile":
             return _profile(result)
@@ -34,14 +35,6 @@ def normalise(kind: Kind[Any], raw: Json) -> tuple[Json, list[str]]:
             return _train_job(result), []
         case _:
             return result, []
-
-
-def _without_nulls(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    if isinstance(value, list):
-        return [_without_nulls(inner) for inner in value]
-    return value
 
 
 def _profile(raw: Json) -> tuple[Json, list[str]]:

@@ -6,6 +6,8 @@ Conventions, so that readers need not look twice: a missing string is `""`, a mi
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 Quantity = str | int | float
@@ -17,3 +19,12 @@ IntOrString = int | str
 
 class View(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Base of every typed view."""
+
+
+def without_nulls(value: Any) -> Any:
+    """Return JSON without the keys whose value is null: Kubernetes reads those as absent."""
+    if isinstance(value, dict):
+        return {key: without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [without_nulls(inner) for inner in value]
+    return value

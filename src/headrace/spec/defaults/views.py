@@ -10,7 +10,6 @@ from collections.abc import Hashable, Sequence
 from functools import cache
 from typing import Any
 
-import msgspec
 from msgspec import NODEFAULT
 from msgspec import inspect as types
 
@@ -38,7 +37,7 @@ def written_default(field: types.Field) -> Any:
     default = field.default if field.default_factory is NODEFAULT else field.default_factory()
     if default is NODEFAULT or not default:
         return NODEFAULT
-    return msgspec.to_builtins(default)
+    return list(default) if isinstance(default, tuple) else default
 
 
 def struct_type(view: Any) -> types.StructType:
