@@ -14,7 +14,9 @@ from headrace.data.runtime.config import ClaimVolume, ClientConfig, claims_of, i
 from headrace.data.runtime.deputy import refuse_forbidden_use
 from headrace.data.runtime.merge import merge_client
 from headrace.spec.kind import Json
+from headrace.spec.kinds import THIN_RUNTIME_PROFILE
 from headrace.spec.names import FUSE_CONFIG_MAP_SUFFIX, WRAPPER_LABEL
+from headrace.spec.normalise import normalise
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +36,8 @@ def assemble(sources: Sources) -> tuple[ResolvedDataset, ClientConfig]:
         InvalidSpec, Unsupported: something in the objects cannot be carried out.
         Denied: the profile is not for this namespace or volume.
     """
-    dataset, profile = sources.dataset, sources.profile
+    dataset = sources.dataset
+    profile, _ = normalise(THIN_RUNTIME_PROFILE, sources.profile)
     refuse_forbidden_use(profile, dataset, sources.volumes.values())
     client = merge_client(profile, sources.runtime)
     config = render_config(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from headrace.data.client import ClientTools, ResolvedDataset
+from headrace.data.client import ClientTools, ResolvedDataset, require_image
 from headrace.data.runtime.assemble import Sources, assemble
 from headrace.data.runtime.config import ClaimVolume, ClientConfig, secret_path
 from headrace.data.runtime.deputy import refuse_overrides
