@@ -1,0 +1,1 @@
+"""Volumes of pods: files from objects, directories, claims and drivers, and how containers see them."""
