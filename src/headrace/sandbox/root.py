@@ -1,0 +1,166 @@
+"""Builds the file system that one container sees, and makes it the caller's `/`.
+
+The caller is a container's pid 1 in a mount namespace of its own, still with its world's capabilities. The root is a
+fresh tmpfs into which the entries of the image (`/` of this machine, or a directory) are bound read-only; `/proc`,
+`/dev` and `/tmp` are the container's own; what the order mounts comes last. Nothing of the old root stays reachable.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from headrace.sandbox import syscalls
+from headrace.sandbox.place import Entry, Tree, open_entry
+from headrace.sandbox.wire import Message
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEV_LINKS = {
+    "ptmx": "pts/ptmx",
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+_OWN = ("proc", "dev", "tmp", "sys")
+_QUIET = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_OLD = "/oldroot"
+_NEW = "/root"
+_OWN_FDS = f"{_OLD}/proc/self/fd"
+
+
+def enter_own_root(order: Message, *, stage: str, fresh_proc: bool) -> None:
+    """Leave the world's mount namespace and make `/` what `order` describes (see `orders.container`).
+
+    Args:
+        stage: an existing directory for nothing but mounting on; nothing is written into it.
+        fresh_proc: whether the kernel lets us mount a new /proc; if not, the world's is bound.
+
+    Raises OSError with the place in its text; the caller is then unfit for anything but to end.
+    """
+    syscalls.unshare(syscalls.CLONE_NEWNS)
+    # Slaves of the world: its later mounts and unmounts reach us, ours never leave. A private copy would keep a
+    # FUSE mount alive here after the world has unmounted it.
+    syscalls.mount("none", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
+    sources = [_open_source(mount["source"]) if "source" in mount else None for mount in order["mounts"]]
+    image = os.open("/" if order["root"] == "host" else order["root"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    _stand_beside(stage)
+    tree = Tree(_NEW, own_fds=_OWN_FDS, scratch="/")
+    _bind_image(tree, image, read_only=order["read_only_root"])
+    _mount_proc(fresh_proc)
+    _make_dev(order["shm_bytes"])
+    os.mkdir(f"{_NEW}/tmp")
+    tree.mount("/tmp", tmpfs="mode=1777")
+    null = open_entry(f"{_OLD}/dev/null")
+    for mask in order["masks"]:
+        tree.hide(mask, null=null)
+    os.close(null.fd)
+    _bind_mounts(tree, order["mounts"], sources)
+    _write_files(tree, order)
+    tree.seal()
+    if order["read_only_root"]:
+        top = os.open(_NEW, os.O_PATH | os.O_DIRECTORY)
+        syscalls.change_mount(top, read_only=True)
+        os.close(top)
+    os.chdir(_NEW)
+    syscalls.pivot_root(".", ".")
+    syscalls.umount(".", syscalls.MNT_DETACH)
+    os.chdir("/")
+
+
+def _open_source(path: str) -> Entry:
+    try:
+        return open_entry(path, follow=True)
+    except OSError as error:
+        raise OSError(error.errno, f"volume source {path}: {os.strerror(error.errno or 0)}") from error
+
+
+def _stand_beside(stage: str) -> None:
+    """Make `/` an empty tmpfs, with the old root at `/oldroot`: outside of everything that will be bound from it."""
+    syscalls.mount("tmpfs", stage, "tmpfs", _QUIET, "mode=0755")
+    os.chdir(stage)
+    os.mkdir("oldroot")
+    os.mkdir("root")
+    syscalls.pivot_root(".", "oldroot")
+    os.chdir("/")
+    syscalls.mount("tmpfs", _NEW, "tmpfs", _QUIET, "mode=0755")
+    syscalls.mount("none", _NEW, flags=syscalls.MS_PRIVATE)
+
+
+def _bind_image(tree: Tree, image: int, *, read_only: bool) -> None:
+    here = tree.fd_path(image)
+    for name in os.listdir(here):
+        if name in _OWN:
+            continue
+        fd, is_directory = open_entry(name, image)
+        if is_directory:
+            tree.mount(f"/{name}", source=Entry(fd, True), read_only=read_only, propagation=syscalls.MS_SLAVE)
+        elif stat.S_ISLNK(os.fstat(fd).st_mode):
+            os.symlink(os.readlink("", dir_fd=fd), f"{_NEW}/{name}")
+        else:
+            tree.mount(f"/{name}", source=Entry(fd, False), read_only=read_only, propagation=syscalls.MS_SLAVE)
+        os.close(fd)
+    os.close(image)
+    sys_fd = os.open(f"{_OLD}/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    tree.mount("/sys", source=Entry(sys_fd, True), read_only=True, propagation=syscalls.MS_SLAVE)
+    os.close(sys_fd)
+
+
+def _mount_proc(fresh: bool) -> None:
+    os.mkdir(f"{_NEW}/proc")
+    if fresh:
+        syscalls.mount("proc", f"{_NEW}/proc", "proc", _QUIET | syscalls.MS_NOEXEC)
+    else:
+        syscalls.mount(f"{_OLD}/proc", f"{_NEW}/proc", flags=syscalls.MS_BIND | syscalls.MS_REC)
+
+
+def _make_dev(shm_bytes: int) -> None:
+    dev = f"{_NEW}/dev"
+    os.mkdir(dev)
+    syscalls.mount("tmpfs", dev, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=0755,size=64k")
+    for name in _DEVICES:
+        os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+        syscalls.mount(f"{_OLD}/dev/{name}", f"{dev}/{name}", flags=syscalls.MS_BIND)
+    for name, target in _DEV_LINKS.items():
+        os.symlink(target, f"{dev}/{name}")
+    os.mkdir(f"{dev}/pts")
+    syscalls.mount("devpts", f"{dev}/pts", "devpts", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=0620,ptmxmode=0666")
+    os.mkdir(f"{dev}/shm")
+    syscalls.mount("tmpfs", f"{dev}/shm", "tmpfs", _QUIET, f"mode=1777,size={shm_bytes}")
+
+
+def _bind_mounts(tree: Tree, mounts: list[Message], sources: list[Entry | None]) -> None:
+    """Outer targets first, so that one inside another is not covered."""
+    for mount, source in sorted(zip(mounts, sources, strict=True), key=lambda pair: pair[0]["target"].count("/")):
+        tree.mount(
+            mount["target"],
+            source=source,
+            tmpfs=tmpfs_options(mount["tmpfs"]) if source is None else "",
+            read_only=mount["read_only"],
+            propagation=syscalls.MS_SLAVE if mount["propagation"] == "HostToContainer" else syscalls.MS_PRIVATE,
+            recursive=mount["recursive"],
+        )
+        if source is not None:
+            os.close(source.fd)
+
+
+def tmpfs_options(tmpfs: Message) -> str:
+    """Return mount data for `{"mode", "size_bytes"}`; size 0 is the kernel's default, half of the memory."""
+    return f"mode={tmpfs['mode']:o}" + (f",size={tmpfs['size_bytes']}" if tmpfs["size_bytes"] else "")
+
+
+def _write_files(tree: Tree, order: Message) -> None:
+    """Bind the small files that are the container's own: hosts, resolv.conf, and its last words."""
+    files = (
+        ("etc-hosts", "/etc/hosts", order["etc_hosts"], False),
+        ("resolv-conf", "/etc/resolv.conf", order["resolv_conf"], False),
+        ("termination-message", order["termination_message_path"], "", True),
+    )
+    for name, target, text, is_writable in files:
+        if not target or text is None:
+            continue
+        with open(f"/{name}", "w") as file:
+            file.write(text)
+        fd = os.open(f"/{name}", os.O_PATH | os.O_CLOEXEC)
+        tree.mount(target, source=Entry(fd, False), read_only=not is_writable)
+        os.close(fd)
