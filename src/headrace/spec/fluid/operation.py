@@ -46,14 +46,29 @@ class AffinityRequirement(View, frozen=True, kw_only=True):
     """The node label's key."""
 
 
-class AffinityStrategy(View, frozen=True, kw_only=True):
-    """How near an operation runs to the one before."""
+class ObjectRef(View, frozen=True, kw_only=True):
+    """An operation, by name."""
 
+    kind: Literal["DataLoad", "DataBackup", "DataMigrate", "DataProcess"]
+    """Its kind."""
+    name: str
+    """Its name."""
+    api_version: str = ""
+    """Its API version."""
+    namespace: str = ""
+    """Its namespace; the operation's own by default."""
+
+
+class AffinityStrategy(View, frozen=True, kw_only=True):
+    """How near an operation runs to another one."""
+
+    depend_on: ObjectRef | None = None
+    """The operation to be near to; the one before by default."""
     policy: Literal["Require", "Prefer", ""] = ""
     """Require, Prefer, or nothing."""
-    prefer: tuple[AffinityPreference, ...] = ()
+    prefers: tuple[AffinityPreference, ...] = ()
     """Labels to prefer."""
-    require: tuple[AffinityRequirement, ...] = ()
+    requires: tuple[AffinityRequirement, ...] = ()
     """Labels to require."""
 
 

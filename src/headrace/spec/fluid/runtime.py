@@ -179,6 +179,25 @@ class APIGatewayStatus(View, frozen=True, kw_only=True):
     """Its address."""
 
 
+class RuntimeCondition(View, frozen=True, kw_only=True):
+    """One observation about a runtime."""
+
+    type: str
+    """FusesReady, WorkersReady and the like."""
+    status: str
+    """True, False or Unknown."""
+    reason: str = ""
+    """Why, in one word."""
+    message: str = ""
+    """Why, in a sentence."""
+    last_probe_time: str = ""
+    """When this was last looked at."""
+    last_transition_time: str = ""
+    """When the status last changed."""
+    observed_generation: int | None = None
+    """Headrace: the metadata.generation this was observed at."""
+
+
 class RuntimeStatus(View, frozen=True, kw_only=True):
     """What is known of a runtime; shared by all of Fluid's runtimes."""
 
@@ -224,7 +243,7 @@ class RuntimeStatus(View, frozen=True, kw_only=True):
     """Clients available."""
     setup_duration: str = ""
     """How long it took to set up."""
-    conditions: tuple[Condition, ...] = ()
+    conditions: tuple[RuntimeCondition, ...] = ()
     """Observations."""
     cache_states: dict[str, str] = {}
     """State of the cache; N/A where unknown."""
