@@ -33,6 +33,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
             `crd` for kinds registered by a CustomResourceDefinition object.
         schema: OpenAPI v3 schema of the object with `$ref` inlined, or None where nothing is known but metadata.
         stored_version: the version in which objects are kept; the others differ in `apiVersion` only.
+        scale: the paths of a custom resource's `scale` subresource, None where it has none.
+        is_ending: its definition is being deleted, so no more objects may be made.
         verbs: as discovery prints them.
     """
 
@@ -40,11 +42,19 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     source: Source = "builtin"
     schema: Json | None = None
     stored_version: str = ""
+    scale: Json | None = None
+    is_ending: bool = False
     verbs: tuple[str, ...] = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
     @property
     def list_kind(self) -> str:
         return f"{self.kind.name}List"
+
+    @property
+    def stored_api_version(self) -> str:
+        """The apiVersion under which objects are kept."""
+        kind = self.kind
+        return f"{kind.group}/{self.stored_version or kind.version}" if kind.group else kind.version
 
     @property
     def key(self) -> str:

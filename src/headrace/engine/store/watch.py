@@ -7,7 +7,7 @@ it for others (Kubernetes API concepts, "efficient detection of changes").
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import anyio
 
@@ -20,7 +20,7 @@ from headrace.spec.kind import Json
 class Seen(NamedTuple):
     """What a watcher is told: `object` is None for BOOKMARK, which says only that `version` has been reached."""
 
-    type: str
+    type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
     version: int
     object: Json | None
 

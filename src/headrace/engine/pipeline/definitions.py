@@ -1,0 +1,154 @@
+"""CustomResourceDefinition objects, and the kinds the server serves because of them.
+
+A definition is judged (names accepted, established) while it is written and served as soon as it is stored, so nobody
+has to wait for its condition. The kinds of `headrace.spec` show as definitions too, so that `kubectl get crd` lists
+them, but are served as the code has them: their definitions belong to the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from headrace.clock import Clock
+from headrace.engine.pipeline.registry import AnyView, Registry, Resource
+from headrace.engine.pipeline.request import SYSTEM, User
+from headrace.errors import Denied
+from headrace.spec.conditions import is_true, set_condition
+from headrace.spec.kind import Column, Json, Kind
+from headrace.spec.kinds import CRD
+
+CLEANUP_FINALIZER = "customresourcecleanup.apiextensions.k8s.io"
+"""On definitions by users: their objects are deleted before the definition goes."""
+_AGE = Column("Age", ".metadata.creationTimestamp", "date")
+
+
+class Definitions:
+    """Keeps the registry in step with the definitions that are written."""
+
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+
+    def judged(self, raw: Json, old: Json | None, resource: Resource, user: User) -> Json:
+        """Return a definition with its status; anything else as it is.
+
+        Raises Denied for definitions of kinds that the server serves by itself.
+        """
+        if resource.kind is not CRD:
+            return raw
+        spec = raw.get("spec") or {}
+        if user != SYSTEM and (old is None or old.get("spec") != spec) and self.is_servers_own(raw):
+            raise Denied(
+                f"{raw['metadata'].get('name')} is served by Headrace itself; its definition cannot be changed.",
+                hint="Choose another group for a kind of your own.",
+            )
+        if old is None and not self.is_servers_own(raw):
+            finalizers = [*(raw["metadata"].get("finalizers") or ()), CLEANUP_FINALIZER]
+            raw = raw | {"metadata": raw["metadata"] | {"finalizers": finalizers}}
+        if old is not None and old.get("spec") == spec:
+            return raw
+        return raw | {"status": self._status(raw, (old or {}).get("status") or {})}
+
+    def stored(self, raw: Json, resource: Resource) -> None:
+        """Serve what a stored definition defines, and no longer what it does not."""
+        if resource.kind is not CRD or self.is_servers_own(raw):
+            return
+        if is_true((raw.get("status") or {}).get("conditions"), "Established"):
+            found = list(resources_of(raw))
+            for defined in found:
+                self._registry.add(defined)
+            kept = frozenset(defined.kind.version for defined in found)
+            self._registry.remove(raw["spec"]["group"], raw["spec"]["names"]["plural"], keep_versions=kept)
+
+    def removed(self, raw: Json, resource: Resource) -> None:
+        """Stop serving what a definition defined that is gone."""
+        if resource.kind is CRD and not self.is_servers_own(raw):
+            self._registry.remove(raw["spec"]["group"], raw["spec"]["names"]["plural"])
+
+    def is_servers_own(self, raw: Json) -> bool:
+        """Tell whether a definition is of a kind that the server serves by itself."""
+        spec = raw.get("spec") or {}
+        group, plural = spec.get("group"), (spec.get("names") or {}).get("plural")
+        return any(
+            resource.source != "crd" and resource.kind.group == group and resource.kind.plural == plural
+            for resource in self._registry
+        )
+
+    def _status(self, raw: Json, before: Json) -> Json:
+        spec, now = raw.get("spec") or {}, self._clock.now()
+        names = spec.get("names") or {}
+        clash = "" if self.is_servers_own(raw) else self._clash(spec.get("group", ""), names)
+        conditions = before.get("conditions")
+        if clash:
+            conditions = set_condition(conditions, "NamesAccepted", "False", "NameConflict", clash, now)
+            conditions = set_condition(
+                conditions, "Established", "False", "NotAccepted", "not all names are accepted", now
+            )
+            accepted: Json = before.get("acceptedNames") or {"kind": "", "plural": ""}
+        else:
+            conditions = set_condition(conditions, "NamesAccepted", "True", "NoConflicts", "no conflicts found", now)
+            message = "the initial names have been accepted"
+            conditions = set_condition(conditions, "Established", "True", "InitialNamesAccepted", message, now)
+            accepted = names
+        kept = [version.get("name") for version in spec.get("versions") or () if version.get("storage")]
+        stored = list(dict.fromkeys([*(before.get("storedVersions") or ()), *kept]))
+        return {"conditions": conditions, "acceptedNames": accepted, "storedVersions": stored}
+
+    def _clash(self, group: str, names: Json) -> str:
+        """Return which name another kind of the group has already; empty when all are free."""
+        plural = names.get("plural")
+        taken: set[str] = set()
+        for resource in self._registry:
+            kind = resource.kind
+            if kind.group == group and kind.plural != plural:
+                taken |= {kind.name, resource.list_kind, kind.plural, kind.singular, *kind.short_names}
+        wanted = [
+            plural,
+            names.get("singular"),
+            names.get("kind"),
+            names.get("listKind"),
+            *(names.get("shortNames") or ()),
+        ]
+        return next((f'"{name}" is already in use' for name in wanted if name in taken), "")
+
+
+def resources_of(crd: Json) -> Iterator[Resource]:
+    """Yield a resource for each served version of a definition."""
+    spec = crd["spec"]
+    names = spec["names"]
+    storage = next((version["name"] for version in spec["versions"] if version.get("storage")), "")
+    for version in spec["versions"]:
+        if not version.get("served"):
+            continue
+        subresources = version.get("subresources") or {}
+        kind: Kind[Any] = Kind(
+            group=spec["group"],
+            version=version["name"],
+            name=names["kind"],
+            plural=names["plural"],
+            view=AnyView,
+            namespaced=spec["scope"] == "Namespaced",
+            short_names=tuple(names.get("shortNames") or ()),
+            categories=tuple(names.get("categories") or ()),
+            subresources=tuple(name for name in ("status", "scale") if name in subresources),
+            columns=tuple(map(_column, version.get("additionalPrinterColumns") or ())) or (_AGE,),
+        )
+        yield Resource(
+            kind=kind,
+            source="crd",
+            schema=(version.get("schema") or {}).get("openAPIV3Schema"),
+            stored_version=storage,
+            scale=subresources.get("scale"),
+            is_ending=bool(crd["metadata"].get("deletionTimestamp")),
+        )
+
+
+def _column(raw: Json) -> Column:
+    return Column(
+        name=raw["name"],
+        json_path=raw["jsonPath"],
+        type=raw.get("type", "string"),
+        wide=bool(raw.get("priority")),
+        description=raw.get("description", ""),
+    )

@@ -1,0 +1,49 @@
+"""Errors and successes as the Kubernetes Status objects that clients understand."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from headrace.errors import HeadraceError, InvalidSpec, Unavailable
+from headrace.spec.kind import Json, Kind
+
+
+def from_error(error: HeadraceError, kind: Kind[Any] | None = None, name: str = "") -> Json:
+    """Return the Status of a failure; its `code` is the HTTP status, its `reason` the error's stable code."""
+    details: Json = {}
+    if name:
+        details["name"] = name
+    if kind is not None:
+        if kind.group:
+            details["group"] = kind.group
+        # As a real API server does: the kind of the object that is invalid, the resource of all others.
+        details["kind"] = kind.name if error.code == "Invalid" else kind.plural
+    if isinstance(error, InvalidSpec) and error.causes:
+        details["causes"] = [
+            {"reason": "FieldValueInvalid", "message": sentence, "field": path} for path, sentence in error.causes
+        ]
+    if isinstance(error, Unavailable) and error.retry_after_s is not None:
+        details["retryAfterSeconds"] = max(1, math.ceil(error.retry_after_s))
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": str(error),
+        "reason": error.code,
+        **({"details": details} if details else {}),
+        "code": error.http_status,
+    }
+
+
+def success(kind: Kind[Any], name: str = "", uid: str = "") -> Json:
+    """Return the Status of something done that leaves no object to show, such as a deletion."""
+    details: Json = {"kind": kind.plural}
+    if name:
+        details["name"] = name
+    if kind.group:
+        details["group"] = kind.group
+    if uid:
+        details["uid"] = uid
+    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
