@@ -98,13 +98,14 @@ def _order(
             f"The client of {name} cannot run beside its volume: ThinRuntimeProfile {client.profile} has no command.",
             hint="Set spec.fuse.command to what its image's entry point runs.",
         )
+    files = {FUSE_CONFIG_FILE: config.text.encode(), **_secret_files(name, config, secrets)}
     variables = client_env(dataset, read_only=dataset.read_only, tools=tools, stand_in=False)
     env = _plain_env(name, variables, secrets)
     return MountOrder(
         name=name,
         argv=tuple(_expand(word, env) for word in (*client.command, *client.args)),
         env=env,
-        files={FUSE_CONFIG_FILE: config.text.encode(), **_secret_files(name, config, secrets)},
+        files=files,
         target_path=dataset.target_path,
         file_system_type=client.file_system_type,
         read_only=dataset.read_only,
