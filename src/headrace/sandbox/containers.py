@@ -98,11 +98,11 @@ class Container:
 
     def signal(self, number: int) -> bool:
         """Send a signal to the program; False when it has ended."""
-        return _send_signal(self.program_fd, number)
+        return send_signal(self.program_fd, number)
 
     def kill(self) -> None:
         """Kill its pid 1, and so every process in it."""
-        _send_signal(self.init_fd, signal.SIGKILL)
+        send_signal(self.init_fd, signal.SIGKILL)
 
     def end(self, reason: str) -> Entry | None:
         """Take note that no process of it is left; return what the journal must say about that, if anything.
@@ -196,7 +196,8 @@ class Pod:
         }
 
 
-def _send_signal(pidfd: int, number: int) -> bool:
+def send_signal(pidfd: int, number: int) -> bool:
+    """Send a signal to the process behind `pidfd`; False when it has ended or the descriptor is -1."""
     if pidfd < 0:
         return False
     with contextlib.suppress(ProcessLookupError):

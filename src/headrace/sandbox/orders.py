@@ -78,13 +78,18 @@ def strings(request: Message, key: str, *, least: int = 0) -> list[str]:
 
 def environment(request: Message) -> dict[str, str]:
     """Return `env`, with a PATH if it has none; raises Refusal."""
+    return {"PATH": _PATH, **variables(request)}
+
+
+def variables(request: Message) -> dict[str, str]:
+    """Return `env` as it is, {} when absent; raises Refusal."""
     value = request.get("env") or {}
     if not isinstance(value, dict):
         raise Refusal("Invalid", "env must be an object of strings")
     for name, content in value.items():
         if not name or "=" in name or "\0" in name or not isinstance(content, str) or "\0" in content:
             raise Refusal("Invalid", f"env {name!r} is no variable that a process can have")
-    return {"PATH": _PATH, **value}
+    return value
 
 
 def argv(request: Message) -> list[str]:

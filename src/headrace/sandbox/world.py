@@ -18,11 +18,14 @@ import sys
 import time
 from collections.abc import Sequence
 
-from headrace.sandbox import probe, process, syscalls, wire
+from headrace.sandbox import probe, process, syscalls, unprivileged, wire
+from headrace.sandbox.exec import Execs
 from headrace.sandbox.journal import Journal, Stamp, boot_id, unfinished
 from headrace.sandbox.loop import Loop, exit_code, fork
+from headrace.sandbox.mounts import Mounts
 from headrace.sandbox.pods import Pods
 from headrace.sandbox.server import Call, Peer, Server
+from headrace.sandbox.services import Services
 
 _STAMP_EVERY_S = 1.0
 _LOCK_WITHIN_S = 10.0
@@ -64,15 +67,22 @@ class World:
             fresh_proc=not features["proc"],
             host_proc=host_proc,
         )
+        self._services = Services(self._loop, self._journal)
+        self._mounts = Mounts(self._loop)
+        self._execs = Execs(self._loop, self._pods.running)
         listener = wire.listen(settings.socket)
         handlers = {
             "hello": self._hello,
+            "state": self._state,
             "follow": self._follow,
             "journal.trim": self._trim,
             "shutdown": self._shutdown,
-            "state": self._state,
+            **self._pods.handlers,
+            **self._services.handlers,
+            **self._mounts.handlers,
+            **self._execs.handlers,
         }
-        self._server = Server(self._loop, listener, handlers | self._pods.handlers, self._refuse_peer)
+        self._server = Server(self._loop, listener, handlers, self._refuse_peer)
 
     def run(self, outer: int) -> None:
         """Serve until told to stop, or until `outer`, a pipe whose other end the outer process holds, closes."""
@@ -156,7 +166,7 @@ class World:
         call.ok()
 
     def _state(self, call: Call) -> None:
-        call.ok(pods=self._pods.to_json())
+        call.ok(pods=self._pods.to_json(), services=self._services.to_json())
 
     def _shutdown(self, call: Call) -> None:
         self._pods.kill_all()
@@ -168,6 +178,10 @@ def main(arguments: Sequence[str]) -> int:
     """Start a world and stay until it has ended; returns its exit code."""
     settings = Settings(arguments)
     os.umask(0o022)
+    unprivileged.become(
+        reach=[*unprivileged.python_paths(), *settings.reach],
+        own=[settings.directory, os.path.dirname(settings.socket)],
+    )
     for directory in (settings.directory, os.path.dirname(settings.socket), settings.stage):
         os.makedirs(directory, mode=0o700, exist_ok=True)
     lock = _lock(settings.directory)
