@@ -167,6 +167,10 @@ class PoolMount(View, frozen=True, kw_only=True):
     """When it was last tried."""
     observed_generation: int | None = None
     """The metadata.generation that was tried."""
+    key: str = ""
+    """What was tried: a digest of everything the mount depends on. Another digest is tried at once."""
+    attempts: int = 0
+    """How often it has failed since it last changed."""
 
 
 class DatasetStatus(View, frozen=True, kw_only=True):
