@@ -236,7 +236,7 @@ class TrainJobStatus(View, frozen=True, kw_only=True):
     message: str = ""
     """Why it is so, in a sentence."""
     conditions: tuple[Condition, ...] = ()
-    """Admitted, Running, Complete, Failed, ClaimNotShareable, PathsRelocated, Unsupported…"""
+    """Admitted, Running, Complete, Failed, ClaimNotShareable, PathsRelocated, Unsupported and others."""
     placement: Placement | None = None
     """Where the current attempt runs."""
     attempts: tuple[Attempt, ...] = ()

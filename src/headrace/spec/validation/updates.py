@@ -40,9 +40,10 @@ IMMUTABLE: Mapping[str, tuple[tuple[str, str], ...]] = {
         )
     ),
 }  # fmt: skip
-"""Kind to `(path, what to do instead)`. A field that was not set before may be set once only where MAY_BE_SET says so."""
+"""Kind to `(path, what to do instead)`."""
 
 _MAY_BE_SET = frozenset({"spec.clusterIP"})
+"""Fields that may be set where there was nothing before."""
 _POD_IMAGES = ("containers", "initContainers")
 
 
@@ -87,19 +88,14 @@ def _claim(new: Json, old: Json) -> Problems:
 
 
 def _pod(new: Json, old: Json) -> Problems:
-    if _fixed_part(new) != _fixed_part(old):
-        changed = sorted(
-            key
-            for key in {*_fixed_part(new), *_fixed_part(old)}
-            if _fixed_part(new).get(key) != _fixed_part(old).get(key)
-        )
+    after, before = _fixed_part(new), _fixed_part(old)
+    if changed := sorted(key for key in {*after, *before} if after.get(key) != before.get(key)):
         allowed = "image, activeDeadlineSeconds, additional tolerations and removed schedulingGates"
-        yield Problem(
-            f"spec.{changed[0]}", f"cannot be changed on a pod; only {allowed} can. Delete the pod and make it anew"
-        )
-    deadline, before = new.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds")
-    if before is not None and (deadline is None or deadline > before):
-        yield Problem("spec.activeDeadlineSeconds", f"may only be shortened; it is {before}")
+        instead = f"only {allowed} can. Delete the pod and make it anew"
+        yield Problem(f"spec.{changed[0]}", f"cannot be changed on a pod; {instead}")
+    deadline_s, was_s = new.get("activeDeadlineSeconds"), old.get("activeDeadlineSeconds")
+    if was_s is not None and (deadline_s is None or deadline_s > was_s):
+        yield Problem("spec.activeDeadlineSeconds", f"may only be shortened; it is {was_s}")
     for toleration in old.get("tolerations") or ():
         if toleration not in (new.get("tolerations") or ()):
             yield Problem("spec.tolerations", "may only be added to")
