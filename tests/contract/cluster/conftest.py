@@ -1,0 +1,70 @@
+"""The implementations of `Cluster` that one suite holds to the same answers.
+
+`cluster` is each of them in turn; `server` only those that are whole API servers (defaults, validation, namespaces,
+immutability…), which the fake is not. What a case finds different between them is a bug in ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from headrace.clock import SystemClock
+from headrace.cluster.protocol import Cluster
+from headrace.engine.client import LocalCluster
+from headrace.engine.pipeline import Pipeline
+from headrace.engine.pipeline.request import SYSTEM
+from headrace.engine.pipeline.seeding import builtin_registry, seed
+from headrace.engine.store.store import Store
+from headrace.ids import name_suffix
+from headrace.spec.kinds import NAMESPACE
+
+Opener = Callable[[Path], AbstractAsyncContextManager[Cluster]]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@asynccontextmanager
+async def open_local(directory: Path) -> AsyncIterator[Cluster]:
+    async with Store(directory / "objects.db", bookmark_s=0.05) as store:
+        pipeline = Pipeline(store, builtin_registry(), clock=SystemClock())
+        await seed(pipeline)
+        yield LocalCluster(pipeline, SYSTEM)
+
+
+SERVERS: dict[str, Opener] = {"local": open_local}
+ALL_IMPLEMENTATIONS: dict[str, Opener] = {**SERVERS}
+
+
+@pytest.fixture(params=sorted(ALL_IMPLEMENTATIONS))
+async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with ALL_IMPLEMENTATIONS[request.param](tmp_path) as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=sorted(SERVERS))
+async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with SERVERS[request.param](tmp_path) as cluster:
+        yield cluster
+
+
+async def _namespace(cluster: Cluster) -> str:
+    return (await cluster.create(NAMESPACE, {"metadata": {"name": f"contract-{name_suffix()}"}})).name
+
+
+@pytest.fixture
+async def namespace(cluster: Cluster) -> str:
+    """A namespace of the test's own, in `cluster`."""
+    return await _namespace(cluster)
+
+
+@pytest.fixture
+async def room(server: Cluster) -> str:
+    """A namespace of the test's own, in `server`."""
+    return await _namespace(server)
