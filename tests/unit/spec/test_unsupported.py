@@ -10,7 +10,7 @@ from msgspec import inspect as types
 from headrace.spec.defaults import apply_defaults
 from headrace.spec.defaults.views import struct_type
 from headrace.spec.kind import Json, Kind
-from headrace.spec.kinds import ALL_KINDS, DATASET, POD, POOL, THIN_RUNTIME, TRAIN_JOB
+from headrace.spec.kinds import ALL_KINDS, DATASET, POD, POOL, QUEUE, THIN_RUNTIME, TRAIN_JOB
 from headrace.spec.validation.unsupported import UNSUPPORTED, Row, unsupported
 
 
@@ -77,14 +77,10 @@ def test_the_smallest_object_uses_nothing_of_it(kind: Kind[Any]) -> None:
             {"replicas": 1, "fuse": {"cleanPolicy": "OnDemand"}},
             ["spec.replicas", "spec.fuse.cleanPolicy"],
         ),
-        (POD, {"hostNetwork": False}, []),
-        (POD, {"hostNetwork": True}, ["spec.hostNetwork"]),
-        (
-            POD,
-            {"containers": [{"name": "a"}, {"name": "b", "securityContext": {"privileged": True}}]},
-            ["spec.containers[1].securityContext.privileged"],
-        ),
-        (POD, {"containers": "oops", "os": {"name": "linux"}}, []),
+        (TRAIN_JOB, {"mounts": [{"claim": "a"}, {"source": "s3://b"}]}, ["spec.mounts[1].source"]),
+        (TRAIN_JOB, {"mounts": "oops"}, []),
+        (QUEUE, {"budget": {"amount": "5"}, "quota": {}}, ["spec.budget"]),
+        (POD, {"topologySpreadConstraints": [{"maxSkew": 1}]}, ["spec.topologySpreadConstraints"]),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 An accepted field works or is reported here by its path, as a warning to whoever submits it and as the condition
 `Unsupported` on the object. Silence would be a bug. A path ends at the field; `[*]` stands for every entry.
+Of pods only what the server itself leaves out is here: what a node cannot do, the node says (`headrace.node.security`).
 """
 
 from __future__ import annotations
@@ -31,13 +32,16 @@ class Row(NamedTuple):
 
 _WORKERS = "is ignored: cache workers are not run; the client caches for itself"
 _CLIENT_NETWORK = "is ignored: clients run in the pod that reads, or beside the volume on own nodes"
-_ONE_NETWORK = "is ignored: pods of the embedded engine share the machine's network"
 
 UNSUPPORTED: Mapping[str, tuple[Row, ...]] = {
     "TrainJob": (
         Row("spec.framework", "is accepted, but its variables are not set; only pytorch's are", ("pytorch", "none")),
         Row("spec.code.git", "is not fetched; use code.directory with the SDK or CLI"),
         Row("spec.python", "is ignored; use an image, or install what is needed on this machine"),
+        Row(
+            "spec.mounts[*].source",
+            "is not mounted; make a Dataset and a ThinRuntime for it and mount the Dataset's claim",
+        ),
         Row("spec.outputs", "are kept, but nothing refers to them yet"),
     ),
     "Pool": (
@@ -47,8 +51,13 @@ UNSUPPORTED: Mapping[str, tuple[Row, ...]] = {
             "is not carried out; use native, broker or materialise",
             ("native", "broker", "materialise"),
         ),
+        Row("spec.line.trusted", "is ignored: storage traffic is not refused by its encryption yet", (False,)),
     ),
-    "Queue": (),
+    "Queue": (
+        Row("spec.quota", "is not enforced: jobs are limited by what the pools hold"),
+        Row("spec.cohort", "is ignored: queues do not lend each other quota yet"),
+        Row("spec.budget", "is not enforced: use burst.maxPrice, or burst.allow: false"),
+    ),
     "Dataset": (
         Row("spec.owner", "is ignored: files belong to whom the client says"),
         Row("spec.nodeAffinity", _WORKERS),
@@ -80,37 +89,7 @@ UNSUPPORTED: Mapping[str, tuple[Row, ...]] = {
     ),
     "DataLoad": (Row("spec", "is accepted, but nothing is warmed yet"),),
     "DataProcess": (Row("spec", "is accepted, but nothing is processed yet"),),
-    "Pod": (
-        Row("spec.hostNetwork", _ONE_NETWORK, (False,)),
-        Row("spec.hostPID", "is ignored: every container has a PID namespace of its own", (False,)),
-        Row("spec.hostIPC", "is ignored: every container has an IPC namespace of its own", (False,)),
-        Row("spec.shareProcessNamespace", "is ignored: every container has a PID namespace of its own", (False,)),
-        Row("spec.runtimeClassName", "is ignored: there is one runtime"),
-        Row("spec.topologySpreadConstraints", "is ignored by the pod scheduler"),
-        Row("spec.resourceClaims", "is ignored: there is no dynamic resource allocation"),
-        Row("spec.dnsConfig", "is ignored: pods resolve names as the machine does, besides their /etc/hosts"),
-        Row("spec.os", "is ignored: everything is Linux", ({"name": "linux"},)),
-        Row("spec.securityContext.sysctls", "is ignored"),
-        Row("spec.securityContext.seLinuxOptions", "is ignored"),
-        Row("spec.securityContext.appArmorProfile", "is ignored"),
-        Row("spec.securityContext.windowsOptions", "is ignored: everything is Linux"),
-        *(
-            Row(f"spec.{containers}[*].{field}", instead, fine)
-            for containers in ("containers", "initContainers")
-            for field, instead, fine in (
-                ("securityContext.privileged", "is ignored: no pod has more than an ordinary user's rights", (False,)),
-                ("securityContext.capabilities.add", "is ignored: no pod has more than an ordinary user's rights", ()),
-                ("securityContext.seLinuxOptions", "is ignored", ()),
-                ("securityContext.appArmorProfile", "is ignored", ()),
-                ("securityContext.procMount", "is ignored", ("Default",)),
-                ("volumeDevices", "is ignored: block volumes are not run", ()),
-                ("resizePolicy", "is ignored: pods are not resized", ()),
-                ("livenessProbe.grpc", "is ignored; use httpGet, tcpSocket or exec", ()),
-                ("readinessProbe.grpc", "is ignored; use httpGet, tcpSocket or exec", ()),
-                ("startupProbe.grpc", "is ignored; use httpGet, tcpSocket or exec", ()),
-            )
-        ),
-    ),
+    "Pod": (Row("spec.topologySpreadConstraints", "is ignored by the embedded pod scheduler"),),
 }
 
 
