@@ -11,7 +11,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from headrace.engine.facade.media import Form
-from headrace.engine.facade.refusals import BadRequest
+from headrace.engine.pipeline.refusals import BadRequest
 from headrace.engine.pipeline.status import from_error
 from headrace.engine.tables.table import IncludeObject, partial, partial_list, table
 from headrace.errors import HeadraceError, Unavailable

@@ -1,4 +1,4 @@
-"""Reading what clients send: JSON or YAML of bounded size, and the options of deletions."""
+"""Reading what clients send: JSON, YAML or protobuf of bounded size, and the options of deletions."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 import msgspec
 from starlette.requests import Request as HttpRequest
 
-from headrace.engine.facade.refusals import BadRequest, TooLarge, UnsupportedMediaType
+from headrace.engine.facade.refusals import TooLarge
+from headrace.engine.pipeline.refusals import BadRequest, UnsupportedMediaType
 from headrace.engine.pipeline.request import PATCH_CONTENT_TYPES, PatchType
+from headrace.engine.protobuf import decode as protobuf
 from headrace.spec.kind import Json
 
 LIMIT_BYTES = 3 * 1024 * 1024
@@ -32,7 +34,7 @@ def media_type(http: HttpRequest) -> str:
 
 
 async def read_object(http: HttpRequest) -> bytes | Json:
-    """Return the object that is to be made or put: JSON as received, YAML decoded; raises UnsupportedMediaType."""
+    """Return what was sent: JSON as received, YAML and protobuf decoded; raises BadRequest, UnsupportedMediaType."""
     body = await read(http)
     given = media_type(http)
     if not body:
@@ -41,6 +43,8 @@ async def read_object(http: HttpRequest) -> bytes | Json:
         return body
     if given in {"application/yaml", "application/x-yaml", "text/yaml"}:
         return as_object(_decoded_yaml(body))
+    if given == protobuf.MEDIA_TYPE:
+        return _decoded_protobuf(body)
     raise UnsupportedMediaType(
         f"A body of type {given} is not read here.", hint="Send application/json or application/yaml."
     )
@@ -61,8 +65,11 @@ async def read_patch(http: HttpRequest) -> tuple[PatchType, bytes]:
 async def read_delete_options(http: HttpRequest) -> Json:
     """Return DeleteOptions from the body, or from the query where there is no body (as a real API server does)."""
     body = await read(http)
+    given = media_type(http)
+    if given == protobuf.MEDIA_TYPE and body:
+        return _decoded_protobuf(body)
     if body.strip():
-        return as_object(_decoded_yaml(body) if "yaml" in media_type(http) else decoded_json(body))
+        return as_object(_decoded_yaml(body) if "yaml" in given else decoded_json(body))
     query = http.query_params
     options: Json = {}
     if "gracePeriodSeconds" in query:
@@ -97,6 +104,13 @@ def number(text: str, parameter: str) -> int:
         return int(text)
     except ValueError as error:
         raise BadRequest(f"{parameter}={text} is not a whole number.", hint="Give digits only.") from error
+
+
+def _decoded_protobuf(body: bytes) -> Json:
+    try:
+        return protobuf.decode(body)
+    except protobuf.Undecodable as error:
+        raise BadRequest(f"The protobuf body cannot be read: {error}.", hint="Send it as application/json.") from error
 
 
 def _decoded_yaml(body: bytes) -> Any:

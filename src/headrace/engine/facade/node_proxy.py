@@ -17,7 +17,8 @@ from urllib.parse import quote, urlencode
 import httpx2
 
 from headrace.engine.facade.node_socket import CONNECT_DEADLINE_S, NodeSocket, connect, unreachable
-from headrace.engine.facade.refusals import AgentRefused, BadRequest
+from headrace.engine.facade.refusals import AgentRefused
+from headrace.engine.pipeline.refusals import BadRequest
 from headrace.engine.pki import Certificate
 from headrace.errors import Unavailable
 from headrace.spec.kind import Json

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
+import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from headrace.engine.facade import answers
 from headrace.engine.facade.node_proxy import NodeProxy
 from headrace.engine.facade.node_socket import NodeSocket
-from headrace.engine.facade.refusals import BadRequest, MethodNotAllowed
 from headrace.engine.facade.target import Target
 from headrace.engine.pipeline import Pipeline
+from headrace.engine.pipeline.refusals import BadRequest, MethodNotAllowed
 from headrace.engine.pipeline.request import Request, User
+from headrace.engine.pipeline.status import from_error
 from headrace.errors import HeadraceError, Unsupported
 from headrace.spec.kind import Json
 from headrace.spec.kinds import POD
@@ -22,6 +26,7 @@ from headrace.spec.kinds import POD
 CONNECTED = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 """Subresources of pods that are streams and not objects."""
 
+_ERROR_CHANNEL = b"\x03"
 _LOG_OPTIONS = ("previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes", "stream")
 _SUBPROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _ABSENT = {
@@ -71,21 +76,18 @@ class PodStreams:
                 raise BadRequest("Commands need a subprotocol.", hint=f"Offer one of {', '.join(_SUBPROTOCOLS)}.")
             if not options["command"]:
                 raise BadRequest("There is no command.", hint="Give it after `--`, such as `kubectl exec POD -- date`.")
-            opened = proxy.exec(
-                pod,
-                container,
-                options["command"],
-                stdin=options["stdin"],
-                stdout=options["stdout"],
-                stderr=options["stderr"],
-                tty=options["tty"],
-                subprotocols=offered,
-            )
-            async with opened as node:
+        except HeadraceError as error:
+            await refuse_socket(socket, error)
+            return
+        streams = {name: options[name] for name in ("stdin", "stdout", "stderr", "tty")}
+        try:
+            async with proxy.exec(pod, container, options["command"], subprotocols=offered, **streams) as node:
                 await socket.accept(node.subprotocol or offered[0])
                 await _carry(socket, node)
         except HeadraceError as error:
-            await refuse_socket(socket, error)
+            # As a real API server does: what comes from the node is told on the error channel, because kubectl takes
+            # a refused handshake for a server without WebSocket and tries SPDY, whose answer hides this one.
+            await _tell(socket, offered[0], error)
 
     async def _connected(self, target: Target, user: User, options: Json) -> tuple[Json, str, NodeProxy]:
         if target.subresource in _ABSENT:
@@ -123,11 +125,16 @@ def choose_container(pod: Json, asked: str) -> str:
 
 
 async def refuse_socket(socket: WebSocket, error: HeadraceError) -> None:
-    """Refuse a WebSocket with a Status before the handshake; after it, close."""
-    if socket.application_state.name == "CONNECTING":
-        await socket.send_denial_response(answers.refuse(error))
-    elif socket.application_state.name == "CONNECTED":
-        await socket.close(1011, reason=error.what[:120])
+    """Refuse a WebSocket with a Status, before the handshake."""
+    await socket.send_denial_response(answers.refuse(error))
+
+
+async def _tell(socket: WebSocket, subprotocol: str, error: HeadraceError) -> None:
+    if socket.application_state is WebSocketState.CONNECTING:
+        await socket.accept(subprotocol)
+    if socket.application_state is WebSocketState.CONNECTED:
+        await socket.send_bytes(_ERROR_CHANNEL + msgspec.json.encode(from_error(error)))
+        await socket.close()
 
 
 async def _carry(socket: WebSocket, node: NodeSocket) -> None:
@@ -155,7 +162,7 @@ class _LogResponse(Response):
         self, proxy: NodeProxy, pod: Json, container: str, options: list[tuple[str, str]], *, follow: bool
     ) -> None:
         super().__init__()
-        self._open = lambda: proxy.logs(pod, container, options, follow=follow)
+        self._open = partial(proxy.logs, pod, container, options, follow=follow)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False

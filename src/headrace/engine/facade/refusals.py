@@ -1,15 +1,8 @@
-"""Refusals that belong to HTTP rather than to an object: wrong method, media type, size or parameter."""
+"""Refusals that only the wire knows: no credential, no form that can be made, too large, what a node's agent said."""
 
 from __future__ import annotations
 
 from headrace.errors import HeadraceError
-
-
-class BadRequest(HeadraceError):
-    """The request cannot be understood: a parameter, a body or a path is malformed. Mend it and send it again."""
-
-    code = "BadRequest"
-    http_status = 400
 
 
 class Unauthorised(HeadraceError):
@@ -17,13 +10,6 @@ class Unauthorised(HeadraceError):
 
     code = "Unauthorized"
     http_status = 401
-
-
-class MethodNotAllowed(HeadraceError):
-    """The resource has no such operation."""
-
-    code = "MethodNotAllowed"
-    http_status = 405
 
 
 class NotAcceptable(HeadraceError):
@@ -38,13 +24,6 @@ class TooLarge(HeadraceError):
 
     code = "RequestEntityTooLarge"
     http_status = 413
-
-
-class UnsupportedMediaType(HeadraceError):
-    """The body is of a media type that the server does not read."""
-
-    code = "UnsupportedMediaType"
-    http_status = 415
 
 
 class AgentRefused(HeadraceError):

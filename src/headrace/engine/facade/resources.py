@@ -9,9 +9,9 @@ from starlette.responses import Response
 
 from headrace.clock import Clock
 from headrace.engine.facade import answers, bodies, media, watching
-from headrace.engine.facade.refusals import BadRequest, MethodNotAllowed
 from headrace.engine.facade.target import Target
 from headrace.engine.pipeline import Pipeline
+from headrace.engine.pipeline.refusals import BadRequest, MethodNotAllowed
 from headrace.engine.pipeline.request import FieldValidation, Preconditions, Request, User
 from headrace.errors import HeadraceError, InvalidSpec
 from headrace.spec.kind import Json, Kind

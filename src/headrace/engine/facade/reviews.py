@@ -15,8 +15,9 @@ from headrace.engine.facade import answers, bodies, media
 from headrace.engine.facade.authentication import Authenticator
 from headrace.engine.facade.authoriser import AUTHENTICATED, MASTERS
 from headrace.engine.facade.discovery import REVIEWS
-from headrace.engine.facade.refusals import BadRequest, MethodNotAllowed, Unauthorised
+from headrace.engine.facade.refusals import Unauthorised
 from headrace.engine.facade.target import Target
+from headrace.engine.pipeline.refusals import BadRequest, MethodNotAllowed
 from headrace.engine.pipeline.request import Attributes, Authoriser, User
 from headrace.engine.tokens import DEFAULT_AUDIENCE
 from headrace.errors import Denied

@@ -1,0 +1,195 @@
+"""kubectl 1.37 reaching into pods: logs and exec through the façade to a node's agent, here a small kubelet."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import subprocess
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request as HttpRequest
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp
+from starlette.websockets import WebSocket
+
+LOG = b"first line\nsecond line\n"
+
+
+class Kubelet:
+    """What a kubelet does for logs and exec, with canned output. `go_on` lets a followed log end."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.go_on = threading.Event()
+        self.app = Starlette(
+            routes=[
+                Route("/containerLogs/{namespace}/{pod}/{container}", self._logs),
+                WebSocketRoute("/exec/{namespace}/{pod}/{container}", self._exec),
+            ]
+        )
+
+    async def _logs(self, http: HttpRequest) -> Response:
+        self.asked.append(f"{http.url.path}?{http.url.query}")
+        if http.path_params["container"] == "waiting":
+            text = f'container "waiting" in pod "{http.path_params["pod"]}" is waiting to start: ContainerCreating'
+            return PlainTextResponse(text, 400)
+        if "follow" not in http.query_params:
+            return Response(LOG)
+
+        async def lines() -> Any:
+            yield LOG
+            await anyio.to_thread.run_sync(self.go_on.wait, 10)
+            yield b"last line\n"
+
+        return StreamingResponse(lines())
+
+    async def _exec(self, socket: WebSocket) -> None:
+        self.asked.append(f"{socket.url.path}?{socket.url.query}")
+        if socket.path_params["container"] == "gone":
+            await socket.send_denial_response(PlainTextResponse("container not found (gone)", 404))
+            return
+        offered = socket.scope["subprotocols"]
+        await socket.accept("v5.channel.k8s.io" if "v5.channel.k8s.io" in offered else "v4.channel.k8s.io")
+        program, *words = socket.query_params.getlist("command")
+        exit_code = 0
+        if program == "echo":
+            await socket.send_bytes(b"\x01" + " ".join(words).encode() + b"\n")
+        elif program == "cat":
+            await self._echo(socket)
+        elif program == "fail":
+            await socket.send_bytes(b"\x02" + b"no good\n")
+            exit_code = 3
+        await socket.send_bytes(b"\x03" + json.dumps(_ended(exit_code)).encode())
+        await socket.close()
+
+    async def _echo(self, socket: WebSocket) -> None:
+        """Send standard input back until its end, which is message [255, 0] in v5."""
+        while True:
+            message = await socket.receive_bytes()
+            if message == b"\xff\x00":
+                return
+            if message[:1] == b"\x00":
+                await socket.send_bytes(b"\x01" + message[1:])
+
+
+def _ended(exit_code: int) -> dict[str, Any]:
+    if exit_code == 0:
+        return {"metadata": {}, "status": "Success"}
+    cause = {"reason": "ExitCode", "message": str(exit_code)}
+    return {
+        "metadata": {},
+        "status": "Failure",
+        "reason": "NonZeroExitCode",
+        "message": f"command terminated with non-zero exit code: {exit_code}",
+        "details": {"causes": [cause]},
+    }
+
+
+@pytest.fixture(scope="module")
+def kubelet(run_server: Any, authority: Any, facade: Any) -> Iterator[Kubelet]:
+    """A kubelet that only takes certificates of our authority, and its Node."""
+    made = Kubelet()
+
+    async def serve(run: Callable[[ASGIApp], Awaitable[None]]) -> None:
+        await run(made.app)
+
+    options = {"ssl_ca_certs": str(authority.certificate), "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    with run_server(serve, authority.server("kubelet"), **options) as port:
+        status = {
+            "addresses": [{"type": "Hostname", "address": "fake"}, {"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        }
+        facade.call("POST", "/api/v1/nodes", {"metadata": {"name": "fake"}})
+        facade.call("PATCH", "/api/v1/nodes/fake/status", {"status": status}, "application/merge-patch+json")
+        yield made
+    facade.call("DELETE", "/api/v1/nodes/fake")
+
+
+@pytest.fixture
+def pod(kubelet: Kubelet, facade: Any, namespace: str) -> str:
+    """A pod with three containers, bound to the kubelet's node."""
+    kubelet.asked.clear()
+    kubelet.go_on.clear()
+    containers = [{"name": name, "image": "host"} for name in ("main", "waiting", "gone")]
+    body = {"metadata": {"name": "p"}, "spec": {"containers": containers, "nodeName": "fake"}}
+    facade.call("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+    return "p"
+
+
+def test_logs(kubectl: Any, kubelet: Kubelet, pod: str, namespace: str) -> None:
+    assert kubectl("logs", pod, "-c", "main").stdout == LOG.decode()
+    kubectl("logs", pod, "-c", "main", "--tail=5", "--timestamps", "--previous", "--since=10s")
+    path, _, query = kubelet.asked[-1].partition("?")
+    assert path == f"/containerLogs/{namespace}/p/main"
+    assert set(query.split("&")) == {"tailLines=5", "timestamps=true", "previous=true", "sinceSeconds=10"}
+
+
+def test_logs_are_followed(kubectl_command: Any, kubelet: Kubelet, pod: str) -> None:
+    words, environment = kubectl_command
+    with subprocess.Popen(
+        [*words, "logs", "-f", pod, "-c", "main"], env=environment, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"first line\n"
+        assert process.stdout.readline() == b"second line\n"
+        kubelet.go_on.set()
+        assert process.stdout.read() == b"last line\n"
+        assert process.wait(10) == 0
+
+
+def test_the_agents_refusal_is_passed_on(kubectl: Any, pod: str) -> None:
+    assert "is waiting to start: ContainerCreating" in kubectl("logs", pod, "-c", "waiting", fails=True).stderr
+    assert "is not valid for pod p" in kubectl("logs", pod, "-c", "nobody", fails=True).stderr
+    assert "container not found (gone)" in kubectl("exec", pod, "-c", "gone", "--", "echo", fails=True).stderr
+
+
+def test_exec_gives_output_and_exit_code(kubectl: Any, kubelet: Kubelet, pod: str, namespace: str) -> None:
+    assert kubectl("exec", pod, "-c", "main", "--", "echo", "a b", "ü").stdout == "a b ü\n"
+    assert kubelet.asked[-1].startswith(f"/exec/{namespace}/p/main?command=echo&command=a+b&command=%C3%BC&output=1")
+    failed = kubectl("exec", pod, "-c", "main", "--", "fail", fails=True)
+    assert failed.returncode == 3
+    assert failed.stderr.startswith("no good\n")
+
+
+def test_exec_carries_standard_input(kubectl: Any, kubelet: Kubelet, pod: str) -> None:
+    text = "".join(f"line {number}\n" for number in range(20_000))
+    assert kubectl("exec", "-i", pod, "-c", "main", "--", "cat", stdin=text).stdout == text
+    assert "input=1" in kubelet.asked[-1]
+
+
+def test_what_is_not_served_says_so(kubectl: Any, pod: str) -> None:
+    assert "Attaching" in kubectl("attach", pod, "-c", "main", fails=True).stderr
+    forwarding = kubectl("port-forward", f"pod/{pod}", "8080:80", fails=True).stderr
+    assert "Port forwarding is not served" in forwarding or "not running" in forwarding
+
+
+def test_exec_over_spdy_is_told_what_to_use(kubectl: Any, pod: str) -> None:
+    done = kubectl("exec", pod, "-c", "main", "--", "echo", fails=True, KUBECTL_REMOTE_COMMAND_WEBSOCKETS="false")
+    assert "WebSocket" in done.stderr
+
+
+def test_a_pod_without_a_node_has_no_logs(kubectl: Any, facade: Any, namespace: str) -> None:
+    body = {"metadata": {"name": "q"}, "spec": {"containers": [{"name": "main", "image": "host"}]}}
+    facade.call("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+    assert "does not have a host assigned" in kubectl("logs", "q", fails=True).stderr
+    assert "not found" in kubectl("logs", "nobody", fails=True).stderr
+
+
+def test_an_agent_that_is_away_is_named(kubectl: Any, facade: Any, namespace: str) -> None:
+    facade.call("POST", "/api/v1/nodes", {"metadata": {"name": "away"}})
+    status = {
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": 1}},
+    }
+    facade.call("PATCH", "/api/v1/nodes/away/status", {"status": status}, "application/merge-patch+json")
+    body = {"metadata": {"name": "r"}, "spec": {"containers": [{"name": "main", "image": "host"}], "nodeName": "away"}}
+    facade.call("POST", f"/api/v1/namespaces/{namespace}/pods", body)
+    assert "127.0.0.1:1 cannot be reached" in kubectl("logs", "r", fails=True).stderr
+    assert "127.0.0.1:1 cannot be reached" in kubectl("exec", "r", "--", "echo", fails=True).stderr
+    facade.call("DELETE", "/api/v1/nodes/away")
