@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import datetime as dt
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -37,7 +37,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 class Notice(msgspec.Struct, frozen=True):
     """An event to record on the job."""
 
-    type: str
+    type: Literal["Normal", "Warning"]
     reason: str
     message: str
 
@@ -272,5 +272,5 @@ class _Step:
             self.status.get("conditions"), type_, status, reason, message, now=self.now, generation=self.job.generation
         )
 
-    def _notice(self, type_: str, reason: str, message: str) -> None:
+    def _notice(self, type_: Literal["Normal", "Warning"], reason: str, message: str) -> None:
         self.notices.append(Notice(type_, reason, message))

@@ -94,7 +94,7 @@ class Workloads:
         if placement["pool"] != pool:
             return []
         shapes = {shape["role"]: amounts.parse(shape.get("resources") or {}) for shape in placement.get("shape") or []}
-        missing = []
+        missing: list[tuple[str, Amounts]] = []
         for member in gang.members(job):
             name = gang.pod_name(job, placement["attempt"], member)
             pod = self._pods.get(Ref(job.namespace, name))
@@ -260,7 +260,8 @@ def _not_before_s(job: Doc[Any]) -> float:
     if not failures or (job.status.get("attempts") or [])[-1] is not failures[-1]:
         return 0.0
     pause_s = min(300.0, 10.0 * 2 ** (len(failures) - 1))
-    return parse_time(failures[-1]["endedAt"]).timestamp() + pause_s
+    ended_s: float = parse_time(failures[-1]["endedAt"]).timestamp()
+    return ended_s + pause_s
 
 
 def _back_off(pool: str, jobs: Sequence[Doc[Any]], now_s: float) -> tuple[float, str]:

@@ -1,0 +1,67 @@
+#!/bin/sh
+# The main job, end to end, on this machine: a real storage system, two jobs of one file, one of them in the cloud pool.
+# Only public commands; each is printed before it runs, so that you can type it yourself. State: $HEADRACE_DEMO.
+set -eu
+cd "$(dirname "$0")"
+
+work=${HEADRACE_DEMO:-$(cd ../.. && pwd)/.demo}
+export HEADRACE_HOME="$work/headrace"
+log="$work/demo.log"
+mkdir -p "$work"
+: >"$log"
+
+if [ -t 1 ]; then bold=$(printf '\033[1m') dim=$(printf '\033[2m') plain=$(printf '\033[0m'); else bold='' dim='' plain=''; fi
+
+step() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
+note() { printf '%s%s%s\n' "$dim" "$*" "$plain"; }
+run() {
+    printf '%s$ %s%s\n' "$bold" "$*" "$plain"
+    "$@"
+}
+quiet() { # progress on one line, output in the log
+    printf '.'
+    "$@" >>"$log" 2>&1 || { printf '\n%s failed; the end of %s:\n' "$1" "$log" >&2; tail -n 15 "$log" >&2; exit 1; }
+}
+
+pids=''
+cleanup() {
+    code=$?
+    trap '' INT TERM EXIT
+    [ -n "${first:-}" ] && kill "$first" 2>/dev/null
+    headrace down >>"$log" 2>&1 || true
+    for pid in $pids; do kill "$pid" 2>/dev/null || true; done
+    wait 2>/dev/null || true
+    [ "$code" -eq 0 ] || [ "$code" -eq 130 ] || printf '\nThe demo stopped early. Its log: %s\n' "$log" >&2
+    exit "$code"
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+step "1. Headrace, and a real storage system with a real data set"
+printf 'starting a JuiceFS volume on loopback (etcd for names, an S3 server for blocks) '
+rm -rf "$work/storage" "$work/data"
+mkdir -p "$work/storage/blocks/digits" "$work/data"
+etcd --data-dir "$work/storage/etcd" --unsafe-no-fsync --log-level error \
+    --listen-client-urls http://127.0.0.1:23790 --advertise-client-urls http://127.0.0.1:23790 \
+    --listen-peer-urls http://127.0.0.1:23791 --initial-advertise-peer-urls http://127.0.0.1:23791 \
+    --initial-cluster default=http://127.0.0.1:23791 >>"$log" 2>&1 &
+pids="$pids $!"
+rclone serve s3 "$work/storage/blocks" --addr 127.0.0.1:23792 --auth-key demo-key,demo-secret >>"$log" 2>&1 &
+pids="$pids $!"
+quiet tar xzf digits.tar.gz -C "$work/data"
+META=etcd://127.0.0.1:23790/digits
+export META
+quiet etcdctl --endpoints 127.0.0.1:23790 --dial-timeout 10s --command-timeout 10s endpoint health
+ACCESS_KEY=demo-key SECRET_KEY=demo-secret quiet juicefs format --storage s3 \
+    --bucket http://127.0.0.1:23792/digits --trash-days 0 "$META" digits
+quiet juicefs sync --threads 50 "$work/data/digits/" jfs://META/digits/
+printf ' done: 1,797 PNG files and their labels\n'
+run headrace up --own-cpu 3 --own-memory 4Gi
+
+step "2. What the storage engineer applies once, and the one label that connects a claim to every pool"
+run headrace apply -f storage.yaml -f claims.yaml
+run headrace label pvc digits fluid.io/runtime-profile=juicefs
+run headrace label pvc outputs fluid.io/runtime-profile=juicefs
+run headrace wait dataset/digits --for condition=MountVerified --timeout 60s
+run headrace wait dataset/outputs --for condition=MountVerified --timeout 60s
+run headrace datasets list

@@ -1,0 +1,77 @@
+"""The objects that a fresh embedded engine begins with. Applied at every start; what people changed in them stays."""
+
+from __future__ import annotations
+
+from headrace.roles.settings_file import CLOUD, OWN, UpSettings
+from headrace.spec.kind import Json
+from headrace.spec.names import (
+    CSI_DRIVER,
+    DEFAULT_STORAGE_CLASS_ANNOTATION,
+    POOL_LABEL,
+    VIRTUAL_NODE_TAINT,
+)
+
+LOCAL_PATH_CLASS = "local-path"
+LOCAL_PATH_PROVISIONER = "headrace.io/local-path"
+CLOUD_TAINT = {"key": VIRTUAL_NODE_TAINT, "value": "headrace", "effect": "NoSchedule"}
+
+# List prices of Alibaba ECI by the second, as a card people can compare with; change them with kubectl edit pool cloud.
+CLOUD_PRICE = {
+    "currency": "USD",
+    "startsAt": "Pull",
+    "granularity": "1s",
+    "rates": {"cpu": "0.0000077/s", "memory": "0.00000096/GiB-s"},
+}
+
+
+def objects(settings: UpSettings, mode: str) -> list[Json]:
+    """Return storage class, CSI driver, the two pools and the default queue.
+
+    `mode` is how data is reached in the cloud pool here: broker, or materialise where nothing can mount.
+    """
+    return [
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "StorageClass",
+            "metadata": {"name": LOCAL_PATH_CLASS, "annotations": {DEFAULT_STORAGE_CLASS_ANNOTATION: "true"}},
+            "provisioner": LOCAL_PATH_PROVISIONER,
+            "reclaimPolicy": "Delete",
+            "volumeBindingMode": "WaitForFirstConsumer",
+        },
+        {
+            "apiVersion": "storage.k8s.io/v1",
+            "kind": "CSIDriver",
+            "metadata": {"name": CSI_DRIVER},
+            "spec": {
+                "attachRequired": False,
+                "podInfoOnMount": True,
+                "fsGroupPolicy": "None",
+                "volumeLifecycleModes": ["Persistent", "Ephemeral"],
+            },
+        },
+        _pool(OWN, {"kind": "own", "dataAccess": {"mode": "native"}}),
+        _pool(CLOUD, _cloud(settings, mode)),
+        {
+            "apiVersion": "headrace.io/v1alpha1",
+            "kind": "Queue",
+            "metadata": {"name": "default"},
+            "spec": {"burst": {"allow": True, "waitPrice": "1.00/h"}},
+        },
+    ]
+
+
+def _pool(name: str, spec: Json) -> Json:
+    nodes = {"selector": {POOL_LABEL: name}, **spec.pop("nodes", {})}
+    return {"apiVersion": "headrace.io/v1alpha1", "kind": "Pool", "metadata": {"name": name}, "spec": {**spec, "nodes": nodes}}
+
+
+def _cloud(settings: UpSettings, mode: str) -> Json:
+    capacity = {"cpu": settings.cloud.cpu or "16", "memory": settings.cloud.memory or "64Gi"}
+    return {
+        "kind": "serverless",
+        "capacity": capacity,
+        "nodes": {"tolerations": [{"key": VIRTUAL_NODE_TAINT, "operator": "Exists"}]},
+        "dataAccess": {"mode": mode},
+        "price": dict(CLOUD_PRICE),
+        "line": {"bandwidth": "1Gbit/s", "pricePerGB": "0.05"},
+    }

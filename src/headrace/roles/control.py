@@ -1,0 +1,138 @@
+"""The `control` process: engine, façade, controllers, ledger. `python -m headrace.roles.control`"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+
+import anyio
+from starlette.applications import Starlette
+
+from headrace.api.code import CodeStore
+from headrace.api.reads import Reads
+from headrace.clock import SystemClock
+from headrace.cluster.cache import Cache
+from headrace.cluster.controller import Group
+from headrace.engine import kubeconfig
+from headrace.engine.client import LocalCluster
+from headrace.engine.facade.app import UVICORN_OPTIONS, build_app, find_node
+from headrace.engine.facade.authoriser import GroupAuthoriser
+from headrace.engine.facade.node_proxy import NodeProxy
+from headrace.engine.pipeline.pipeline import Pipeline
+from headrace.engine.pipeline.request import SYSTEM
+from headrace.engine.pipeline.seeding import builtin_registry, seed
+from headrace.engine.pki import Authority
+from headrace.engine.store.store import Store
+from headrace.engine.tokens import AccountTokens, StaticTokens
+from headrace.errors import AlreadyExists
+from headrace.ledger.store import Ledger
+from headrace.roles import bootstrap, controllers, process, settings_file
+from headrace.roles.serving import Server, bind, split
+from headrace.roles.settings_file import NODES
+from headrace.roles.streams import AgentStreams
+from headrace.sandbox.client import Client
+from headrace.sandbox.wire import Refusal
+from headrace.sdk.manifests import kind_of
+from headrace.settings import Home
+
+ADMIN = "admin"
+NODE_TOKENS = {node: f"system:node:{node}" for node in NODES}
+
+
+async def main(home: Home) -> None:
+    """Serve until cancelled."""
+    clock = SystemClock()
+    settings = settings_file.read(home)
+    ready = home.root / "run" / "control.ready"
+    ready.unlink(missing_ok=True)
+    listener = bind(settings.port)
+    authority = Authority.open(home.pki, clock)
+    static = StaticTokens(home.pki / "tokens.csv")
+    accounts = AccountTokens(home.pki / "accounts.key", clock)
+    ledger = await anyio.to_thread.run_sync(Ledger, home.ledger)
+    async with Store(home.store) as store:
+        pipeline = Pipeline(
+            store, builtin_registry(), clock=clock, authoriser=GroupAuthoriser(), tokens=accounts
+        )
+        proxy = NodeProxy(
+            authority=authority.certificate,
+            certificate=authority.client("facade", user="headrace:facade", groups=("system:masters",)),
+            find_node=lambda name: find_node(pipeline, name),
+        )
+        cluster = LocalCluster(pipeline, SYSTEM, streams=AgentStreams(proxy))
+        mode, notes = await anyio.to_thread.run_sync(_data_mode, home)
+        await seed(pipeline)
+        await _begin(cluster, settings, mode)
+        code = CodeStore(home.code, _code_key(home), settings.server, python=sys.executable)
+        cache = Cache(cluster)
+        parts = controllers.build(
+            cluster, cache, clock=clock, home=home, settings=settings, ledger=ledger, code=code, pipeline=pipeline,
+            authority=authority.pem,
+        )
+        reads = Reads(cache, parts.workloads, ledger, code, clock)
+        facade = build_app(
+            pipeline, static=static, accounts=accounts, clock=clock, node_proxy=proxy, extensions=reads.routes()
+        )
+        certificate = authority.server("facade")
+        server = Server(
+            split("/code/", Starlette(routes=reads.public_routes()), facade),
+            certificate=str(certificate.certificate),
+            key=str(certificate.key),
+            options=UVICORN_OPTIONS,
+            on_started=lambda: process.say_ready(ready),
+        )
+        _write_kubeconfigs(home, settings.server, authority, static)
+        (home.root / "run" / "notes.json").write_text(json.dumps(notes))
+        async with Group(cache, parts.runnables):
+            await server.serve(sockets=[listener])
+    ledger.close()
+
+
+async def _begin(cluster: LocalCluster, settings: settings_file.UpSettings, mode: str) -> None:
+    """Make the first objects; those that are there stay as people left them."""
+    for body in bootstrap.objects(settings, mode):
+        try:
+            await cluster.create(kind_of(body), body)
+        except AlreadyExists:
+            continue
+
+
+def _data_mode(home: Home) -> tuple[str, list[str]]:
+    """Ask the cloud world what this machine can do; return the pool's mount mode and what to tell the user."""
+    try:
+        with Client(str(home.world_socket("cloud")), timeout_s=20) as client:
+            features = client.call("hello")["features"]
+    except (OSError, Refusal) as error:
+        return "broker", [f"The cloud world did not answer: {error}"]
+    broken = {name: _reason(features.get(name)) for name in ("userns", "fuse")}
+    missing = {name: reason for name, reason in broken.items() if reason}
+    if not missing:
+        return "broker", []
+    why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+    return "materialise", [f"Data is copied instead of mounted (mode materialise): {why}"]
+
+
+def _reason(feature: object) -> str:
+    """A feature is True or "" where it is there, else the sentence why not."""
+    if feature in {True, ""}:
+        return ""
+    return str(feature) if feature not in {None, False} else "not available"
+
+
+def _code_key(home: Home) -> bytes:
+    """Derive the key of code tokens from the accounts' signing key, so that one secret needs keeping."""
+    return hashlib.sha256(b"code" + (home.pki / "accounts.key").read_bytes()).digest()
+
+
+def _write_kubeconfigs(home: Home, server: str, authority: Authority, static: StaticTokens) -> None:
+    admin = static.ensure(ADMIN, ("system:masters",))
+    kubeconfig.write(home.kubeconfig, server=server, authority=authority.pem, token=admin, user=ADMIN)
+    for node, user in NODE_TOKENS.items():
+        token = static.ensure(user, ("system:nodes",))
+        path = home.root / "run" / f"{node}.kubeconfig"
+        kubeconfig.write(path, server=server, authority=authority.pem, token=token, user=user)
+
+
+if __name__ == "__main__":
+    process.run("control", main)

@@ -1,0 +1,43 @@
+"""What every long-lived process of ours does at its start and end: logs, readiness, SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import anyio
+import uvloop
+
+from headrace.settings import Home, default_home
+from headrace.telemetry import configure
+
+
+def run(name: str, program: Callable[[Home], Awaitable[None]]) -> None:
+    """Run `program` until it ends or SIGTERM asks; then everything in it is cancelled and cleaned up."""
+    configure(os.environ.get("HEADRACE_LOG_LEVEL", "INFO"), process=name)
+    home = Home(default_home())
+
+    async def until_asked() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(_cancel_on_signal, group.cancel_scope)
+            await program(home)
+            group.cancel_scope.cancel()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(until_asked())
+
+
+async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
+    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            scope.cancel()
+            return
+
+
+def say_ready(file: Path) -> None:
+    """Make the file by which the supervisor knows that this process is ready."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(f"{os.getpid()}\n")
