@@ -97,6 +97,7 @@ def changed_object(raw: Json, old: Json, resource: Resource, subresource: str) -
         case "status":
             result = _with_status(old, raw)
             if resource.source == "builtin":  # custom resources take nothing but the status
+                metadata.pop("ownerReferences", None)
                 result["metadata"] = metadata | _just(old["metadata"], "ownerReferences")
             return result
         case "finalize":
