@@ -13,6 +13,7 @@ from headrace.jobs.rendezvous import Spot, variables
 from headrace.pods import worker
 from headrace.pods.worker import CodeSource, Place, Worker
 from headrace.pools.capacity import node_selector, tolerations
+from headrace.spec.headrace.trainjob import SecretKey
 from headrace.spec.kind import Doc, Json
 from headrace.spec.names import (
     ATTEMPT_LABEL,
@@ -61,6 +62,7 @@ def pod(job: Doc[Any], member: Member, pool: Doc[Any], port: int, code_urls: Cal
     name = gang.pod_name(job, attempt, member)
     digest = (job.spec.get("code") or {}).get("archive")
     checkpoint = job.spec.get("checkpoint") or {}
+    shape = gang.shape(member.role)
     what = Worker(
         name=name,
         namespace=job.namespace,
@@ -77,15 +79,15 @@ def pod(job: Doc[Any], member: Member, pool: Doc[Any], port: int, code_urls: Cal
         command=member.role.command,
         image=member.role.image,
         env=_environment(job, member, pool, port),
-        resources=member.role.shape,
-        shm_bytes=member.role.shm_bytes,
+        resources=shape,
+        shm_bytes=int(member.role.shm_bytes),
         mounts=job.spec.get("mounts") or [],
         subdomain=gang.service_name(job),
         grace_s=int(checkpoint.get("graceSeconds", 30)),
         stop_signal=checkpoint.get("signal", "SIGTERM"),
     )
     gpus = pool.spec.get("gpus") or {}
-    models = {name.removeprefix("gpu/") for name in member.role.shape if name.startswith("gpu/")}
+    models = {name.removeprefix("gpu/") for name in shape if name.startswith("gpu/")}
     where = Place(
         node_selector=node_selector(pool),
         tolerations=tolerations(pool),
@@ -101,7 +103,7 @@ def _environment(job: Doc[Any], member: Member, pool: Doc[Any], port: int) -> li
     """Return the worker's environment: the user's own wins, the rendezvous is not theirs to change."""
     leader = next(gang.members(job))
     attempt = job.status["placement"]["attempt"]
-    gpus = sum(amount for name, amount in member.role.shape.items() if name.startswith("gpu/"))
+    gpus = sum(amount for name, amount in gang.shape(member.role).items() if name.startswith("gpu/"))
     spot = Spot(
         job=job.name,
         attempt=attempt,
@@ -109,7 +111,7 @@ def _environment(job: Doc[Any], member: Member, pool: Doc[Any], port: int) -> li
         role=member.role.name,
         index=member.index,
         rank=member.rank,
-        size=sum(role.count for role in gang.roles(job)),
+        size=sum(role.replicas for role in gang.roles(job)),
         master=f"{gang.pod_name(job, attempt, leader)}.{gang.service_name(job)}",
         port=port,
         processes=max(1, gpus),
@@ -119,10 +121,10 @@ def _environment(job: Doc[Any], member: Member, pool: Doc[Any], port: int) -> li
     return [*theirs, *({"name": name, "value": value} for name, value in ours.items())]
 
 
-def _variable(name: str, value: Any) -> Json:
-    if isinstance(value, dict):
-        return {"name": name, "valueFrom": {"secretKeyRef": {"name": value["secret"], "key": value["key"]}}}
-    return {"name": name, "value": str(value)}
+def _variable(name: str, value: str | SecretKey) -> Json:
+    if isinstance(value, SecretKey):
+        return {"name": name, "valueFrom": {"secretKeyRef": {"name": value.secret, "key": value.key}}}
+    return {"name": name, "value": value}
 
 
 def moment(clock: Clock) -> str:

@@ -18,6 +18,7 @@ from headrace.clock import format_time, parse_time
 from headrace.jobs import gang
 from headrace.jobs.gang import Member
 from headrace.jobs.outcome import Outcome, exit_code_of, failure, is_dead, retry_is_due
+from headrace.pools.status import declare_unsupported
 from headrace.spec.conditions import Status, set_condition
 from headrace.spec.kind import Doc, Json
 from headrace.spec.names import ATTEMPT_LABEL
@@ -90,6 +91,9 @@ class _Step:
         )
 
     def run(self) -> None:
+        conditions = declare_unsupported(self.job, self.status.get("conditions") or [], self.now)
+        if conditions:
+            self.status["conditions"] = conditions
         self._end(self.old)
         if self.status.get("phase") in TERMINAL:
             self._end(self.current.values())
@@ -106,7 +110,7 @@ class _Step:
         if self.status.get("phase") != "Queued":
             self._phase("Queued", "", "")
             self.status["queuedAt"] = format_time(self.now)
-        self.status["workers"] = {"total": sum(role.count for role in gang.roles(self.job))}
+        self.status["workers"] = {"total": sum(role.replicas for role in gang.roles(self.job))}
 
     def _suspended(self) -> None:
         if self.status.get("phase") != "Suspended":
@@ -193,7 +197,7 @@ class _Step:
             if gang.pod_name(self.job, attempt["attempt"], member) not in self.current
         ]
         phases = [pod.status.get("phase") for pod in self.current.values()]
-        total = sum(role.count for role in gang.roles(self.job))
+        total = sum(role.replicas for role in gang.roles(self.job))
         running = phases.count("Running")
         succeeded = phases.count("Succeeded")
         self.status["workers"] = {"total": total, "running": running, "succeeded": succeeded, "failed": 0}
@@ -234,7 +238,7 @@ class _Step:
             self.status["placement"] = None
             self._phase("Queued", attempt["reason"], attempt["message"])
             self.status["queuedAt"] = format_time(self.now)
-            self.status["workers"] = {"total": sum(role.count for role in gang.roles(self.job))}
+            self.status["workers"] = {"total": sum(role.replicas for role in gang.roles(self.job))}
             self._condition(
                 "Admitted", "False", "Requeued", f"Attempt {attempt['attempt']} ended: {attempt['message']}"
             )
@@ -245,7 +249,7 @@ class _Step:
     def _finish(self, phase: str, attempt: Json) -> None:
         phases = [pod.status.get("phase") for pod in self.current.values()]
         self.status["workers"] = {
-            "total": sum(role.count for role in gang.roles(self.job)),
+            "total": sum(role.replicas for role in gang.roles(self.job)),
             "running": 0,
             "succeeded": phases.count("Succeeded"),
             "failed": phases.count("Failed"),

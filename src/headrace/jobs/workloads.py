@@ -139,7 +139,7 @@ class Workloads:
             queue=job.spec.get("queue") or "default",
             rank=terms.RANKS.get(job.spec.get("priority") or "preferred", 1),
             enqueued_s=parse_time(queued).timestamp() if queued else now_s,
-            workers=tuple(Worker(role.name, role.count, role.shape) for role in gang.roles(job)),
+            workers=tuple(Worker(role.name, role.replicas, gang.shape(role)) for role in gang.roles(job)),
             access={pool.name: self._access(job, pool, queue) for pool in pools},
             expected_duration_s=seconds,
             duration_source=source,
@@ -260,8 +260,7 @@ def _not_before_s(job: Doc[Any]) -> float:
     if not failures or (job.status.get("attempts") or [])[-1] is not failures[-1]:
         return 0.0
     pause_s = min(300.0, 10.0 * 2 ** (len(failures) - 1))
-    ended_s: float = parse_time(failures[-1]["endedAt"]).timestamp()
-    return ended_s + pause_s
+    return float(parse_time(failures[-1]["endedAt"]).timestamp() + pause_s)
 
 
 def _back_off(pool: str, jobs: Sequence[Doc[Any]], now_s: float) -> tuple[float, str]:

@@ -62,7 +62,12 @@ def objects(settings: UpSettings, mode: str) -> list[Json]:
 
 def _pool(name: str, spec: Json) -> Json:
     nodes = {"selector": {POOL_LABEL: name}, **spec.pop("nodes", {})}
-    return {"apiVersion": "headrace.io/v1alpha1", "kind": "Pool", "metadata": {"name": name}, "spec": {**spec, "nodes": nodes}}
+    return {
+        "apiVersion": "headrace.io/v1alpha1",
+        "kind": "Pool",
+        "metadata": {"name": name},
+        "spec": {**spec, "nodes": nodes},
+    }
 
 
 def _cloud(settings: UpSettings, mode: str) -> Json:

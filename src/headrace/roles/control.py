@@ -52,9 +52,7 @@ async def main(home: Home) -> None:
     accounts = AccountTokens(home.pki / "accounts.key", clock)
     ledger = await anyio.to_thread.run_sync(Ledger, home.ledger)
     async with Store(home.store) as store:
-        pipeline = Pipeline(
-            store, builtin_registry(), clock=clock, authoriser=GroupAuthoriser(), tokens=accounts
-        )
+        pipeline = Pipeline(store, builtin_registry(), clock=clock, authoriser=GroupAuthoriser(), tokens=accounts)
         proxy = NodeProxy(
             authority=authority.certificate,
             certificate=authority.client("facade", user="headrace:facade", groups=("system:masters",)),
@@ -67,7 +65,14 @@ async def main(home: Home) -> None:
         code = CodeStore(home.code, _code_key(home), settings.server, python=sys.executable)
         cache = Cache(cluster)
         parts = controllers.build(
-            cluster, cache, clock=clock, home=home, settings=settings, ledger=ledger, code=code, pipeline=pipeline,
+            cluster,
+            cache,
+            clock=clock,
+            home=home,
+            settings=settings,
+            ledger=ledger,
+            code=code,
+            pipeline=pipeline,
             authority=authority.pem,
         )
         reads = Reads(cache, parts.workloads, ledger, code, clock)

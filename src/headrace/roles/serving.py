@@ -33,7 +33,9 @@ def bind(port: int) -> socket.socket:
 class Server(uvicorn.Server):
     """A server that leaves signals to its process and tells when it is up."""
 
-    def __init__(self, app: App, *, certificate: str, key: str, options: Mapping[str, Any], on_started: Callable[[], None]) -> None:
+    def __init__(
+        self, app: App, *, certificate: str, key: str, options: Mapping[str, Any], on_started: Callable[[], None]
+    ) -> None:
         super().__init__(
             uvicorn.Config(app, ssl_certfile=certificate, ssl_keyfile=key, log_level="warning", loop="none", **options)
         )

@@ -27,13 +27,18 @@ class AgentStreams:
         async with self._proxy.logs(pod, container, query, follow=bool(options.get("follow"))) as chunks:
             yield chunks
 
-    async def exec(self, pod: Json, command: Sequence[str], *, container: str, stdin: bytes) -> ExecResult:  # noqa: ARG002
-        raise Unsupported("Controllers run no commands in pods.", hint="Use the API server.")
+    async def exec(self, pod: Json, command: Sequence[str], *, container: str, stdin: bytes) -> ExecResult:
+        raise self._refusal(pod, command, container, stdin)
 
     def attach_exec(
-        self, pod: Json, command: Sequence[str], *, container: str, tty: bool  # noqa: ARG002
+        self, pod: Json, command: Sequence[str], *, container: str, tty: bool
     ) -> AbstractAsyncContextManager[ExecStream]:
-        raise Unsupported("Controllers run no commands in pods.", hint="Use the API server.")
+        raise self._refusal(pod, command, container, tty)
+
+    @staticmethod
+    def _refusal(pod: Json, *_asked: object) -> Unsupported:
+        name = pod["metadata"]["name"]
+        return Unsupported(f"Controllers run no commands in pods, so not in {name}.", hint="Use the API server.")
 
 
 def _text(value: object) -> str:

@@ -67,7 +67,9 @@ def start(home: Home, *, port: int, own: Capacity, cloud: Capacity, progress: Ca
     except Refusal as refusal:
         tail = _log_tails(home)
         stop(home)
-        raise EngineFailed(f"Headrace did not start: {refusal.message}.{tail}", hint="See also: headrace doctor") from refusal
+        raise EngineFailed(
+            f"Headrace did not start: {refusal.message}.{tail}", hint="See also: headrace doctor"
+        ) from refusal
     except OSError as error:
         raise EngineFailed(
             f"The supervisor went away: {error}.", hint=f"Its log: {home.root / 'run' / 'supervisor.log'}"
@@ -83,7 +85,10 @@ def stop(home: Home) -> bool:
     was_running = bool(processes(home)) or _leftovers(home)
     done = subprocess.run(
         [sys.executable, "-m", "headrace.sandbox.supervisor", "--table", str(table), "--down"],
-        capture_output=True, text=True, check=False, env=_environment(home),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=_environment(home),
     )
     if done.returncode:
         raise EngineFailed(f"Not everything could be stopped: {done.stderr.strip()}", hint="Run headrace down again.")
@@ -152,7 +157,8 @@ def _free_port(wanted: int, *, is_strict: bool) -> int:
             except OSError as error:
                 if is_strict:
                     raise Conflict(
-                        f"Port {candidate} cannot be used: {error.strerror}.", hint="Choose another, or none: headrace up"
+                        f"Port {candidate} cannot be used: {error.strerror}.",
+                        hint="Choose another, or none: headrace up",
                     ) from error
                 continue
             return int(probe.getsockname()[1])
@@ -190,19 +196,25 @@ def _table(home: Home) -> Json:
     worlds = [
         entry(
             f"world-{node}",
-            ["headrace.sandbox.world", "--name", node, "--socket", str(home.world_socket(node)), "--directory", str(home.world(node)), "--mask", str(home.root)],
+            [
+                "headrace.sandbox.world",
+                "--name",
+                node,
+                "--socket",
+                str(home.world_socket(node)),
+                "--directory",
+                str(home.world(node)),
+                "--mask",
+                str(home.root),
+            ],
             [],
             {"socket": str(home.world_socket(node))},
         )
         for node in NODES
     ]
     names = [world["name"] for world in worlds]
-    control = entry(
-        "control", ["headrace.roles.control"], [], {"file": str(home.root / "run" / "control.ready")}
-    )
-    node = entry(
-        "node", ["headrace.roles.node"], [*names, "control"], {"file": str(home.root / "run" / "node.ready")}
-    )
+    control = entry("control", ["headrace.roles.control"], [], {"file": str(home.root / "run" / "control.ready")})
+    node = entry("node", ["headrace.roles.node"], [*names, "control"], {"file": str(home.root / "run" / "node.ready")})
     return {
         "directory": str(home.root / "run"),
         "lock": str(home.lock),
@@ -215,7 +227,9 @@ def _table(home: Home) -> Json:
 def _supervise(table: Path) -> None:
     began = subprocess.run(
         [sys.executable, "-m", "headrace.sandbox.supervisor", "--table", str(table)],
-        capture_output=True, text=True, check=False,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if began.returncode:
         raise EngineFailed(f"The supervisor did not start: {began.stderr.strip()}", hint="See: headrace doctor")
