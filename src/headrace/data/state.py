@@ -24,6 +24,7 @@ class DatasetState:
         read_only: nobody may write.
         access_modes: the claim's.
         size_bytes, cached_bytes: None where unknown.
+        needs_driver: its volume is mounted by a CSI driver, which serverless nodes do not have.
     """
 
     claim: str
@@ -50,15 +51,21 @@ class DatasetState:
         if self.pools is not None and pool not in self.pools:
             allowed = ", ".join(sorted(self.pools)) or "none"
             return "PoolNotAllowed", f"Claim {self.claim} may only go to these pools: {allowed} (headrace.io/pools)."
-        if not self.is_shared and mode != NATIVE_MODE:
-            if self.pools is not None and not self.needs_driver and self.is_ready:
-                return "", ""
-            return CLAIM_NOT_SHAREABLE, self.message
+        if mode == NATIVE_MODE:
+            return ("", "") if self.is_ready or self._is_wrapped else (self.reason, self.message)
+        if not self.is_shared:
+            is_sent_there = self.pools is not None and self.is_ready and not self.needs_driver
+            return ("", "") if is_sent_there else (self.reason, self.message)
         if not self.is_ready:
             return self.reason, self.message
-        if mode == NATIVE_MODE or pool in self.verified_pools:
+        if pool in self.verified_pools:
             return "", ""
         for failed, words in self.failed_pools:
             if failed == pool:
                 return "MountFailed", f"Claim {self.claim} could not be mounted in pool {pool}: {words}"
         return "MountNotVerified", f"Claim {self.claim} has not been listed in pool {pool} yet; a probe is on its way."
+
+    @property
+    def _is_wrapped(self) -> bool:
+        """A wrapped claim's own driver needs no Dataset, and may have to bind the claim first."""
+        return bool(self.dataset) and self.dataset != self.claim
