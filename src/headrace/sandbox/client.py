@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from types import TracebackType
+from typing import Any
 
 from headrace.sandbox import wire
 
@@ -38,7 +39,7 @@ class Client:
     def close(self) -> None:
         self._socket.close()
 
-    def send(self, op: str, *, fds: Sequence[int] = (), **fields: object) -> int:
+    def send(self, op: str, *, fds: Sequence[int] = (), **fields: Any) -> int:
         """Send a request without waiting and return its id."""
         self._next_id += 1
         frame = wire.encode({"id": self._next_id, "op": op, **fields})
@@ -64,7 +65,7 @@ class Client:
         return answer
 
     def call(
-        self, op: str, *, fds: Sequence[int] = (), answer_within_s: float | None = None, **fields: object
+        self, op: str, *, fds: Sequence[int] = (), answer_within_s: float | None = None, **fields: Any
     ) -> wire.Message:
         """Send a request and return its answer; raises as `answer` does."""
         return self.answer(self.send(op, fds=fds, **fields), timeout_s=answer_within_s)

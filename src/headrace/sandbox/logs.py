@@ -54,14 +54,13 @@ class LogWriter:
             records.append(head + b"P " + rest[:_LONGEST_PART_BYTES] + b"\n")
             rest = rest[_LONGEST_PART_BYTES:]
         self._rest[stream] = rest
-        if records:
-            self._put(b"".join(records))
+        self._put(records)
 
     def finish(self, stream: str) -> None:
         """Write what `stream` ended with if that was no whole line."""
         rest = self._rest.pop(stream, b"")
         if rest:
-            self._put(f"{_timestamp()} {stream} F ".encode() + rest + b"\n")
+            self._put([f"{_timestamp()} {stream} F ".encode() + rest + b"\n"])
 
     def close(self) -> None:
         """Finish both streams and let go of the files."""
@@ -75,20 +74,30 @@ class LogWriter:
         self._fd = os.open(self._name, flags, 0o640, dir_fd=self._directory)
         self._size_bytes = os.fstat(self._fd).st_size
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, records: list[bytes]) -> None:
         """Append; where the disk is full the lines are lost and the program is not: it may not stop because of its log."""
         try:
-            if self._max_bytes and self._size_bytes and self._size_bytes + len(data) > self._max_bytes:
-                self._rotate()
-            while data:
-                written = os.write(self._fd, data)
-                self._size_bytes += written
-                data = data[written:]
+            batch: list[bytes] = []
+            batch_bytes = 0
+            for record in records:
+                if self._max_bytes and 0 < self._size_bytes + batch_bytes > self._max_bytes - len(record):
+                    self._append(b"".join(batch))
+                    self._rotate()
+                    batch, batch_bytes = [], 0
+                batch.append(record)
+                batch_bytes += len(record)
+            self._append(b"".join(batch))
             self._told_full = False
         except OSError as error:
             if not self._told_full:
                 self._told_full = True
                 print(f"log {self._name}: lines are lost: {error}", file=sys.stderr, flush=True)  # noqa: T201
+
+    def _append(self, data: bytes) -> None:
+        while data:
+            written = os.write(self._fd, data)
+            self._size_bytes += written
+            data = data[written:]
 
     def _rotate(self) -> None:
         names = [self._name, *(f"{self._name}.{number}" for number in range(1, self._max_files))]

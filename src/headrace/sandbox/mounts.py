@@ -150,11 +150,8 @@ def _top(target: str) -> Message | None:
 
     Mountinfo is ordered by the tree, not by age; among several on one place the top one is nobody's parent there.
     """
-    stacked = [
-        found
-        for found in listed()
-        if found["target"] == os.path.realpath(os.path.dirname(target)) + "/" + os.path.basename(target)
-    ]
+    place = os.path.join(os.path.realpath(os.path.dirname(target)), os.path.basename(target))
+    stacked = [found for found in listed() if found["target"] == place]
     parents = {found["parent"] for found in stacked}
     return next((found for found in stacked if found["id"] not in parents), None)
 

@@ -139,3 +139,7 @@ def _cgroup2() -> str:
     if not has_memory or not os.access(f"{_CGROUPS}{own}", os.W_OK):
         return "no cgroup with a memory controller is delegated to this user; memory limits are watched instead"
     return ""
+
+
+if __name__ == "__main__":
+    print(json.dumps(features(), indent=2))  # noqa: T201
