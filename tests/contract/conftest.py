@@ -28,13 +28,11 @@ from headrace.engine.facade.app import UVICORN_OPTIONS, build_app, find_node
 from headrace.engine.facade.authoriser import GroupAuthoriser
 from headrace.engine.facade.node_proxy import NodeProxy
 from headrace.engine.pipeline import Pipeline
-from headrace.engine.pipeline.registry import Registry, Resource
+from headrace.engine.pipeline.seeding import builtin_registry, seed
 from headrace.engine.pki import Authority, Certificate
 from headrace.engine.store.store import Store
 from headrace.engine.tokens import AccountTokens, StaticTokens
-from headrace.spec.crds import crd
 from headrace.spec.kind import Json
-from headrace.spec.kinds import CORE_KINDS, FLUID_KINDS, HEADRACE_KINDS
 
 DEADLINE_S = 20.0
 Serve = Callable[[Callable[[ASGIApp], Awaitable[None]]], Awaitable[None]]
@@ -71,16 +69,6 @@ class Server:
         assert answer.is_success, answer.text
         found: Json = answer.json()
         return found
-
-
-def _registry() -> Registry:
-    registry = Registry()
-    for kind in CORE_KINDS:
-        registry.add(Resource(kind=kind))
-    for kind in (*FLUID_KINDS, *HEADRACE_KINDS):
-        schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-        registry.add(Resource(kind=kind, source="headrace", schema=schema))
-    return registry
 
 
 @contextmanager
@@ -131,7 +119,8 @@ def facade(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 
     async def serve(run: Callable[[ASGIApp], Awaitable[None]]) -> None:
         async with Store(directory / "objects.db") as store:
-            pipeline = Pipeline(store, _registry(), authoriser=GroupAuthoriser(), clock=SystemClock(), tokens=accounts)
+            pipeline = Pipeline(store, builtin_registry(), authoriser=GroupAuthoriser(), clock=SystemClock(), tokens=accounts)
+            await seed(pipeline)
             proxy = NodeProxy(
                 authority=authority.certificate,
                 certificate=authority.client("facade-client", user="headrace:facade"),

@@ -69,9 +69,9 @@ def build_app(
         static: bearer tokens of people and nodes.
         accounts: service accounts' tokens; None where none are honoured.
         node_proxy: the way to pods' logs and commands; None answers them with 501.
-        extensions: further routes below `/apis/<group>/<version>/`; `request.user` is the pipeline's `User`. Their
-            callers are authorised by the group, resource and namespace of the path like all others, and may send
-            their token as `?token=`, for clients that cannot set a header.
+        extensions: further routes at or below `/apis/<group>/<version>`; `request.user` is the pipeline's `User`.
+            Their callers are authorised by the group, resource and namespace of the path like all others. The group
+            is listed in discovery; a route at its very root answers what resources it has.
         ready: tells what keeps the server from being ready; an empty text when nothing does.
     """
 
@@ -111,8 +111,8 @@ def build_app(
     )
     return Starlette(
         routes=[
-            *documents.routes(),
             *extensions,
+            *documents.routes(),
             WebSocketRoute("/{path:path}", serve_socket),
             Route("/{path:path}", serve, methods=_METHODS),
         ],
@@ -143,6 +143,6 @@ async def _on_fault(http: HttpRequest, error: Exception) -> Response:
 
 def _group_and_version(route: Route) -> tuple[str, str]:
     parts = route.path.split("/")
-    if len(parts) < 5 or parts[1] != "apis":
-        raise ValueError(f"extension route {route.path} is not below /apis/<group>/<version>/")
+    if len(parts) < 4 or parts[1] != "apis":
+        raise ValueError(f"extension route {route.path} is not below /apis/<group>/<version>")
     return parts[2], parts[3]

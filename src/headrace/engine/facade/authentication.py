@@ -53,17 +53,12 @@ class Authenticator:
         self._clock = clock
         self._verified: dict[str, AccountToken] = {}
 
-    async def user(self, connection: HTTPConnection, *, query_token: bool = False) -> User:
+    async def user(self, connection: HTTPConnection) -> User:
         """Return who is at the other end; ANONYMOUS without credentials.
 
         Raises Unauthorised for a credential that is none, Denied for an impersonation that is not allowed.
-
-        Args:
-            query_token: take `?token=` for a bearer token where there is no header.
         """
         scheme, _, token = connection.headers.get("authorization", "").partition(" ")
-        if not scheme and query_token:
-            scheme, token = "bearer", connection.query_params.get("token", "")
         if not token.strip():
             return ANONYMOUS
         if scheme.lower() != "bearer":

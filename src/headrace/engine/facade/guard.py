@@ -48,7 +48,7 @@ class Guard:
 
     async def _admitted(self, connection: HTTPConnection, path: str, method: str) -> User:
         is_extension = path.startswith(self._extensions) if self._extensions else False
-        user = await self._authenticator.user(connection, query_token=is_extension)
+        user = await self._authenticator.user(connection)
         if is_extension:
             attributes = _of_extension(path, method)
         elif _is_resource(path):
@@ -64,7 +64,7 @@ class Guard:
 
 
 def _is_resource(path: str) -> bool:
-    parts = path.split("/", 5)
+    parts = [*path.split("/", 5), ""]  # "*" has no second part
     return (parts[1] == "api" and len(parts) > 3 and bool(parts[3])) or (
         parts[1] == "apis" and len(parts) > 4 and bool(parts[4])
     )
