@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from headrace.clock import SystemClock
+from headrace.cluster.fake import FakeCluster, history
 from headrace.cluster.protocol import Cluster
 from headrace.engine.client import LocalCluster
 from headrace.engine.pipeline import Pipeline
@@ -38,8 +39,18 @@ async def open_local(directory: Path) -> AsyncIterator[Cluster]:
         yield LocalCluster(pipeline, SYSTEM)
 
 
+@asynccontextmanager
+async def open_fake(directory: Path) -> AsyncIterator[Cluster]:
+    yield FakeCluster()
+
+
 SERVERS: dict[str, Opener] = {"local": open_local}
-ALL_IMPLEMENTATIONS: dict[str, Opener] = {**SERVERS}
+ALL_IMPLEMENTATIONS: dict[str, Opener] = {"fake": open_fake, **SERVERS}
+
+
+@pytest.fixture(autouse=True)
+def frequent_bookmarks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "BOOKMARK_S", 0.05)
 
 
 @pytest.fixture(params=sorted(ALL_IMPLEMENTATIONS))
