@@ -20,7 +20,7 @@ from headrace.jobs import gang, terms
 from headrace.jobs.dataplane import DataPlane
 from headrace.pools import amounts
 from headrace.pools.amounts import Amounts
-from headrace.pools.capacity import measure
+from headrace.pools.capacity import is_member, is_ready, measure
 from headrace.pools.price import card
 from headrace.scheduling.choices import sentence
 from headrace.scheduling.model import Access, Gang, NodeState, Place, PoolState, Running, Snapshot, Wait, Worker
@@ -30,6 +30,7 @@ from headrace.spec.kinds import NODE, POD, POOL, QUEUE, TRAIN_JOB
 from headrace.units import parse_bandwidth_bytes_per_s, parse_duration_s
 
 _BACK_OFF_S = 60.0
+_NOT_READY_S = 30.0
 
 
 class Workloads:
@@ -74,6 +75,8 @@ class Workloads:
         all_planned = amounts.add(*(shape for _, shape in planned))
         line = pool.spec.get("line") or {}
         closed_until_s, why_closed = _back_off(pool.name, jobs, now_s)
+        if room.limit is not None and not any(is_member(pool, node) and is_ready(node) for node in self._nodes.list()):
+            closed_until_s, why_closed = now_s + _NOT_READY_S, "has no ready node"
         return PoolState(
             name=pool.name,
             kind=pool.spec.get("kind", "own"),

@@ -20,7 +20,7 @@ from headrace.spec.selectors import matches_labels
 
 
 class NodeRoom(msgspec.Struct, frozen=True):
-    """One node of a pool: what its pods may use together, and what is free of it now."""
+    """One node of a pool: what its pods may use together, and what is free of it now; nothing while it is not ready."""
 
     name: str
     total: Amounts
@@ -66,7 +66,7 @@ def measure(pool: Doc[Any], nodes: Sequence[Doc[Any]], pods: Sequence[Doc[Any]])
         pods: all pods that are bound or ours; those that have ended are left out here.
     """
     names = {gpu["resource"]: f"gpu/{model}" for model, gpu in (pool.spec.get("gpus") or {}).items()}
-    members = [node for node in nodes if is_member(pool, node) and is_ready(node)]
+    members = [node for node in nodes if is_member(pool, node)]
     used: dict[str, dict[str, int]] = {}
     for pod in pods:
         node = pod.spec.get("nodeName")
@@ -75,7 +75,8 @@ def measure(pool: Doc[Any], nodes: Sequence[Doc[Any]], pods: Sequence[Doc[Any]])
     rooms = []
     for node in members:
         total = _renamed(node.status.get("allocatable") or {}, names)
-        rooms.append(NodeRoom(node.name, total, amounts.subtract(total, used.get(node.name, {}))))
+        free = amounts.subtract(total, used.get(node.name, {})) if is_ready(node) else {}
+        rooms.append(NodeRoom(node.name, total, free))
     total = amounts.add(*(room.total for room in rooms))
     free = amounts.add(*(room.free for room in rooms))
     limit = pool.spec.get("capacity")

@@ -20,7 +20,7 @@ def pool_status(pool: Doc[Any], nodes: Sequence[Doc[Any]], now: dt.datetime) -> 
     """Return the next status. It changes with nodes, not with pods: what is free is computed on read."""
     members = [node for node in nodes if is_member(pool, node)]
     ready = [node for node in members if is_ready(node)]
-    room = measure(pool, ready, ())
+    room = measure(pool, members, ())
     if ready:
         verdict = ("True", "NodesReady", f"{len(ready)} of {len(members)} nodes are ready.")
     elif members:

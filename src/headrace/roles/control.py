@@ -17,7 +17,6 @@ from headrace.cluster.controller import Group
 from headrace.engine import kubeconfig
 from headrace.engine.client import LocalCluster
 from headrace.engine.facade.app import UVICORN_OPTIONS, build_app, find_node
-from headrace.engine.facade.authoriser import GroupAuthoriser
 from headrace.engine.facade.node_proxy import NodeProxy
 from headrace.engine.pipeline.pipeline import Pipeline
 from headrace.engine.pipeline.request import SYSTEM
@@ -28,6 +27,7 @@ from headrace.engine.tokens import AccountTokens, StaticTokens
 from headrace.errors import AlreadyExists
 from headrace.ledger.store import Ledger
 from headrace.roles import bootstrap, controllers, process, settings_file
+from headrace.roles.authoriser import DRIVER_GROUP, EmbeddedAuthoriser
 from headrace.roles.serving import Server, bind, split
 from headrace.roles.settings_file import NODES
 from headrace.roles.streams import AgentStreams
@@ -37,7 +37,6 @@ from headrace.sdk.manifests import kind_of
 from headrace.settings import Home
 
 ADMIN = "admin"
-NODE_TOKENS = {node: f"system:node:{node}" for node in NODES}
 
 
 async def main(home: Home) -> None:
@@ -52,7 +51,7 @@ async def main(home: Home) -> None:
     accounts = AccountTokens(home.pki / "accounts.key", clock)
     ledger = await anyio.to_thread.run_sync(Ledger, home.ledger)
     async with Store(home.store) as store:
-        pipeline = Pipeline(store, builtin_registry(), clock=clock, authoriser=GroupAuthoriser(), tokens=accounts)
+        pipeline = Pipeline(store, builtin_registry(), clock=clock, authoriser=EmbeddedAuthoriser(), tokens=accounts)
         proxy = NodeProxy(
             authority=authority.certificate,
             certificate=authority.client("facade", user="headrace:facade", groups=("system:masters",)),
@@ -64,17 +63,7 @@ async def main(home: Home) -> None:
         await _begin(cluster, settings, mode)
         code = CodeStore(home.code, _code_key(home), settings.server, python=sys.executable)
         cache = Cache(cluster)
-        parts = controllers.build(
-            cluster,
-            cache,
-            clock=clock,
-            home=home,
-            settings=settings,
-            ledger=ledger,
-            code=code,
-            pipeline=pipeline,
-            authority=authority.pem,
-        )
+        parts = controllers.build(cluster, cache, clock=clock, home=home, settings=settings, ledger=ledger, code=code)
         reads = Reads(cache, parts.workloads, ledger, code, clock)
         facade = build_app(
             pipeline, static=static, accounts=accounts, clock=clock, node_proxy=proxy, extensions=reads.routes()
@@ -133,9 +122,10 @@ def _code_key(home: Home) -> bytes:
 def _write_kubeconfigs(home: Home, server: str, authority: Authority, static: StaticTokens) -> None:
     admin = static.ensure(ADMIN, ("system:masters",))
     kubeconfig.write(home.kubeconfig, server=server, authority=authority.pem, token=admin, user=ADMIN)
-    for node, user in NODE_TOKENS.items():
-        token = static.ensure(user, ("system:nodes",))
-        path = home.root / "run" / f"{node}.kubeconfig"
+    others = [(node, f"system:node:{node}", "system:nodes") for node in NODES]
+    for name, user, group in [*others, ("driver", "headrace:driver", DRIVER_GROUP)]:
+        token = static.ensure(user, (group,))
+        path = home.root / "run" / f"{name}.kubeconfig"
         kubeconfig.write(path, server=server, authority=authority.pem, token=token, user=user)
 
 

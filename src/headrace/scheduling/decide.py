@@ -91,7 +91,7 @@ class _State:
         return reserved_s is not None and gang.expected_duration_s > reserved_s
 
     def _own_wait(self, choices: tuple[Choice, ...]) -> Choice | None:
-        """The own pool where the gang would start first, or None when none can ever hold it."""
+        """The own pool where the gang would start first, or None when none can hold it or nobody knows when."""
         own = [c for c in choices if self.pools[c.pool].is_own and c.fits and c.starts_in_s is not None]
         return min(own, key=lambda c: (c.starts_in_s or 0.0, c.pool), default=None)
 
@@ -130,13 +130,13 @@ class _State:
             return None
         cost, pool, nodes = min(candidates, key=lambda c: (c[0], c[1].name))
         currency = pool.price.currency
-        if own is None:
+        if not any(choice.fits and self.pools[choice.pool].is_own for choice in choices):
             return pool, nodes, f"No own pool can ever hold it; {pool.name} costs {cost:.4f} {currency}."
         wait_price = gang.terms.wait_price_per_s
         waited_s = self.now_s - gang.enqueued_s
-        left_s = own.starts_in_s or 0.0
+        left_s = own.starts_in_s if own is not None and own.starts_in_s is not None else 0.0
         worth = wait_price * Decimal(left_s)
-        if wait_price and worth >= cost:
+        if own is not None and wait_price and worth >= cost:
             because = (
                 f"Waiting ~{human_duration(left_s)} for {own.pool} would cost {worth:.4f} {currency}; "
                 f"{pool.name} costs {cost:.4f} {currency}."
@@ -194,6 +194,9 @@ class _State:
                     f" It bursts when waiting has cost more than that, in {human_duration(look_again_s - self.now_s)}."
                 )
             return WAITING_FOR_OWN, because, self._helps(gang, choices)
+        at_home = [c for c in choices if c.fits and self.pools[c.pool].is_own]
+        if at_home:
+            return WAITING_FOR_OWN, f"{at_home[0].pool}: {at_home[0].reason}.", self._helps(gang, choices)
         elsewhere = [c for c in choices if c.fits and not self.pools[c.pool].is_own]
         waiting_data = [n for c in elsewhere for n in gang.access[c.pool].data if not n.is_ready]
         if not gang.terms.allowed:

@@ -263,3 +263,13 @@ def test_amounts_are_described_for_people() -> None:
         amounts.describe({"memory": 4 * GIB, "cpu": 1500, "gpu/A100": 2, "pods": 0})
         == "cpu 1500m, memory 4Gi, gpu/A100 2"
     )
+
+
+def test_an_own_node_that_is_not_ready_yet_is_waited_for_within_the_budget() -> None:
+    total = {"cpu": 2000, "memory": 64 * GIB, "pods": 110}
+    starting = PoolState(name="own", kind="own", nodes=(NodeState("n0", total, {}),))
+    early = one(Snapshot(now_s=0, pools=(starting, cloud("0.60")), waiting=(gang(),)))
+    assert isinstance(early, Wait)
+    assert early.until_s == pytest.approx(0.6 * HOUR)
+    late = one(Snapshot(now_s=0.7 * HOUR, pools=(starting, cloud("0.60")), waiting=(gang(),)))
+    assert isinstance(late, Place)

@@ -1,0 +1,96 @@
+"""Everything that reconciles in the embedded engine, wired together: one cache, and what works on it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.api.code import CodeStore
+from headrace.clock import Clock
+from headrace.cluster.cache import Cache
+from headrace.cluster.controller import Controller, Runnable, owned_by
+from headrace.cluster.events import Recorder
+from headrace.cluster.protocol import Cluster
+from headrace.data.client import ClientTools
+from headrace.data.modes.mode import Capabilities
+from headrace.data.resolve import Resolver
+from headrace.data.runtime.observe import DatasetObserver
+from headrace.jobs.dataplane import DataPlane
+from headrace.jobs.reconcile import CodeUrls, Jobs, index_pods_by_job
+from headrace.jobs.workloads import Workloads
+from headrace.ledger.metering import Metering
+from headrace.ledger.store import Ledger
+from headrace.pools.reconcile import Pools
+from headrace.roles.settings_file import UpSettings
+from headrace.scheduling.loop import Loop
+from headrace.settings import Home
+from headrace.spec.kinds import (
+    DATASET,
+    NODE,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    POOL,
+    QUEUE,
+    TRAIN_JOB,
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the control process runs, and what the API asks."""
+
+    runnables: list[Runnable]
+    workloads: Workloads
+
+
+def client_tools(path: str) -> ClientTools:
+    """Return what storage clients are given on this machine: our interpreter, this machine's PATH."""
+    places = tuple(p for p in ("/usr/bin/fusermount3", "/bin/fusermount", "/usr/bin/fusermount") if Path(p).exists())
+    return ClientTools(
+        served=(sys.executable, "-m", "headrace.fuse.served"), path=path, stand_in_places=places, device_place=""
+    )
+
+
+def build(
+    cluster: Cluster, cache: Cache, *, clock: Clock, home: Home, settings: UpSettings, ledger: Ledger, code: CodeStore
+) -> Parts:
+    """Return all controllers over one cache, which the caller runs in one group."""
+    events = Recorder(cluster, "headrace", clock=clock)
+    capabilities = Capabilities(tools=client_tools(settings.path))
+    observer = DatasetObserver(cache)
+    data = DataPlane(Resolver(cache, observer), capabilities)
+    workloads = Workloads(cluster, cache, data, clock, events)
+    return Parts(
+        runnables=[
+            *Pools(cluster, cache, clock).controllers(),
+            *_jobs(cluster, cache, data, workloads, clock, events, code.source),
+            _metering(cluster, cache, ledger),
+        ],
+        workloads=workloads,
+    )
+
+
+def _jobs(
+    cluster: Cluster,
+    cache: Cache,
+    data: DataPlane,
+    workloads: Workloads,
+    clock: Clock,
+    events: Recorder,
+    code_urls: CodeUrls,
+) -> list[Runnable]:
+    """Return the reconciler of TrainJobs and the scheduling loop, which whatever could start a gang wakes."""
+    index_pods_by_job(cache)
+    jobs = Jobs(cluster, cache, data, clock, events, code_urls)
+    loop = Loop(workloads, clock)
+    for kind in (TRAIN_JOB, POD, NODE, POOL, QUEUE, DATASET, PERSISTENT_VOLUME_CLAIM):
+        cache.subscribe(kind, lambda _old, _new: loop.wake())
+    controller = Controller("trainjobs", cache, jobs.reconcile)
+    controller.watches(TRAIN_JOB).watches(POD, owned_by(TRAIN_JOB))
+    return [controller, loop]
+
+
+def _metering(cluster: Cluster, cache: Cache, ledger: Ledger) -> Controller:
+    metering = Metering(cluster, cache, ledger)
+    return Controller("metering", cache, metering.reconcile, workers=2).watches(POD)

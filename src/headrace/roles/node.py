@@ -1,0 +1,118 @@
+"""The `node` process: the agents of both nodes, outside of the worlds. `python -m headrace.roles.node`
+
+It talks only the Kubernetes API (over the façade) and the worlds' sockets, so the same agents can join a real cluster.
+The own node has the volume driver for PersistentVolumes, as the organisation's own nodes have; the cloud node has only
+the broker's inline volumes, as no serverless provider runs anybody's CSI driver.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+
+from headrace.clock import SystemClock
+from headrace.cluster.events import Recorder
+from headrace.cluster.remote import RemoteCluster
+from headrace.engine.facade.app import UVICORN_OPTIONS
+from headrace.engine.pki import Authority
+from headrace.node.agent import Agent
+from headrace.node.config import NodeConfig, measured_capacity
+from headrace.node.world import WorldClient
+from headrace.roles import process, settings_file
+from headrace.roles.bootstrap import CLOUD_TAINT
+from headrace.roles.driver import make_driver
+from headrace.roles.serving import Server, bind
+from headrace.roles.settings_file import CLOUD, NODES, OWN, Capacity, UpSettings
+from headrace.settings import Home
+from headrace.spec.names import POOL_LABEL
+
+_NETWORKS = {OWN: "127.64.0.0/16", CLOUD: "127.65.0.0/16"}
+
+
+async def main(home: Home) -> None:
+    """Run both nodes until cancelled."""
+    settings = settings_file.read(home)
+    ready = home.root / "run" / "node.ready"
+    ready.unlink(missing_ok=True)
+    authority = Authority.open(home.pki, SystemClock())
+    started: set[str] = set()
+
+    def node_started(name: str) -> None:
+        started.add(name)
+        if started == set(NODES):
+            process.say_ready(ready)
+
+    async with anyio.create_task_group() as group:
+        for name in NODES:
+            group.start_soon(_run_node, name, home, settings, authority, lambda name=name: node_started(name))
+
+
+async def _run_node(
+    name: str, home: Home, settings: UpSettings, authority: Authority, on_started: Callable[[], None]
+) -> None:
+    listener = bind(0)
+    config = _config(name, home, settings, listener.getsockname()[1])
+    world = WorldClient(str(home.world_socket(name)))
+    async with (
+        RemoteCluster.from_kubeconfig(home.root / "run" / f"{name}.kubeconfig") as cluster,
+        RemoteCluster.from_kubeconfig(home.root / "run" / "driver.kubeconfig") as objects,
+    ):
+        driver = make_driver(name, home, world, objects, settings, persistent=name == OWN)
+        agent = Agent(
+            config,
+            cluster=cluster,
+            world=world,
+            drivers={driver.name: driver},
+            recorder=Recorder(cluster, f"kubelet-{name}"),
+        )
+        await agent.run(_server(name, authority, listener, on_started))
+
+
+def _config(name: str, home: Home, settings: UpSettings, port: int) -> NodeConfig:
+    chosen: Capacity = settings.own if name == OWN else settings.cloud
+    measured = measured_capacity()
+    capacity = {**measured, "cpu": chosen.cpu or measured["cpu"], "memory": chosen.memory or measured["memory"]}
+    return NodeConfig(
+        name=name,
+        directory=home.world(name),
+        closed=home.root,
+        pod_network=_NETWORKS[name],
+        capacity=capacity,
+        labels={POOL_LABEL: name, **({"type": "virtual-kubelet"} if name == CLOUD else {})},
+        taints=[CLOUD_TAINT] if name == CLOUD else [],
+        port=port,
+        base_environment={"PATH": settings.path or os.defpath, "HOME": "/tmp", "LANG": "C.UTF-8"},
+    )
+
+
+def _server(
+    name: str, authority: Authority, listener: Any, on_started: Callable[[], None]
+) -> Callable[[Starlette], Coroutine[Any, Any, None]]:
+    """Return what serves a node's endpoint to the façade only: its client certificate is demanded."""
+    certificate = authority.server(f"node-{name}")
+    options = {
+        **UVICORN_OPTIONS,
+        "ssl_ca_certs": str(authority.certificate),
+        "ssl_cert_reqs": int(ssl.CERT_REQUIRED),
+    }
+
+    async def serve(app: Starlette) -> None:
+        server = Server(
+            app,
+            certificate=str(certificate.certificate),
+            key=str(certificate.key),
+            options=options,
+            on_started=on_started,
+        )
+        await server.serve(sockets=[listener])
+
+    return serve
+
+
+if __name__ == "__main__":
+    process.run("node", main)
