@@ -71,7 +71,7 @@ class Assuming(Protocol):
     def assume(self, doc: Doc[Any], /) -> None: ...
 
 
-TellEvent = Callable[[Doc[Any], str, str, str], Awaitable[None]]
+TellEvent = Callable[[Doc[Any], Severity, str, str], Awaitable[None]]
 """`events.Recorder.event`: about what, severity, reason, message."""
 
 

@@ -13,6 +13,7 @@ from headrace.data.client import ResolvedDataset
 from headrace.data.conditions import BOUND, CLAIM_DATASET_READY
 from headrace.data.runtime.judge import Verdict, judge
 from headrace.data.runtime.observe import DatasetObserver
+from headrace.data.runtime.pools import allowed_pools
 from headrace.data.runtime.volume import owning_dataset
 from headrace.data.state import CLAIM_NOT_SHAREABLE, DatasetState
 from headrace.data.verify.size import parse_size
@@ -21,7 +22,7 @@ from headrace.errors import InvalidSpec, NotFound, Unavailable
 from headrace.spec.conditions import find_condition
 from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.kinds import DATASET, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM
-from headrace.spec.names import POOLS_ANNOTATION, RUNTIME_PROFILE_LABEL
+from headrace.spec.names import RUNTIME_PROFILE_LABEL
 
 _WAITING = {"RuntimeNotFound", "ProfileNotFound", "ClaimNotFound", "ClaimPending"}
 """Reasons that may pass without anybody changing the claim or the Dataset."""
@@ -138,17 +139,6 @@ def claims_mounted(pod: Json) -> list[str]:
     """Return the claims that a pod's volumes name, each once."""
     sources = [volume.get("persistentVolumeClaim") or {} for volume in (pod.get("spec") or {}).get("volumes") or []]
     return list(dict.fromkeys(str(source["claimName"]) for source in sources if source.get("claimName")))
-
-
-def allowed_pools(*docs: Doc[Any] | None) -> frozenset[str] | None:
-    """Return the pools that annotations of these objects leave; None when none says anything."""
-    left: frozenset[str] | None = None
-    for doc in docs:
-        text = doc.annotations.get(POOLS_ANNOTATION) if doc is not None else None
-        if text is not None:
-            named = frozenset(name.strip() for name in text.split(",") if name.strip())
-            left = named if left is None else left & named
-    return left
 
 
 def _not_yet(message: str) -> Verdict:

@@ -15,6 +15,7 @@ from headrace.data.injection import inject
 from headrace.data.modes.mode import Capabilities
 from headrace.data.runtime.render import security_context
 from headrace.ids import dns_1035_name, short_hash
+from headrace.pools.capacity import node_selector, tolerations
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import POD
 from headrace.spec.names import METERED_FINALIZER, POOL_LABEL, PROBE_LABEL
@@ -61,8 +62,7 @@ def probe_pod(
 
     Raises what `inject` raises: the pool's mode cannot serve this dataset.
     """
-    spec = pool.spec
-    nodes, access = spec.get("nodes") or {}, spec.get("dataAccess") or {}
+    access = pool.spec.get("dataAccess") or {}
     pod: Json = {
         "apiVersion": POD.api_version,
         "kind": POD.name,
@@ -79,8 +79,8 @@ def probe_pod(
             "terminationGracePeriodSeconds": 5,
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
-            "nodeSelector": dict(nodes.get("selector") or {POOL_LABEL: pool.name}),
-            "tolerations": list(nodes.get("tolerations") or []),
+            "nodeSelector": dict(node_selector(pool)),
+            "tolerations": list(tolerations(pool)),
             "containers": [
                 {
                     "name": APP,
