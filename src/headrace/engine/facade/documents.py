@@ -6,7 +6,6 @@ import platform
 from collections.abc import Callable, Sequence
 from importlib.metadata import version as package_version
 
-import anyio
 from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -15,7 +14,7 @@ from headrace.engine.facade import media
 from headrace.engine.facade.discovery import Answered, Discovery
 from headrace.engine.facade.refusals import NotAcceptable
 from headrace.engine.facade.target import not_found
-from headrace.engine.openapi.document import Document, Documents, index
+from headrace.engine.openapi.document import Documents, index
 from headrace.spec.kind import Json
 
 KUBERNETES_MINOR = "36"
@@ -45,7 +44,6 @@ class DocumentRoutes:
         self._discovery = discovery
         self._documents = documents
         self._ready = ready
-        self._limiter = anyio.CapacityLimiter(1)
 
     def routes(self) -> Sequence[Route]:
         return [
@@ -86,11 +84,11 @@ class DocumentRoutes:
         return _answer(http, self._discovery.resources(place.get("group", ""), place["version"]))
 
     async def _openapi_index(self, http: HttpRequest) -> Response:  # noqa: ARG002 Starlette's signature
-        return JSONResponse(index(await self._current()))
+        return JSONResponse(index(await self._documents.current()))
 
     async def _openapi(self, http: HttpRequest) -> Response:
         path = http.path_params["path"].strip("/")
-        document = (await self._current()).get(path)
+        document = (await self._documents.current()).get(path)
         if document is None:
             raise not_found()
         # Protobuf is what old clients ask for first; only JSON is made here, and they ask again for it.
@@ -109,11 +107,6 @@ class DocumentRoutes:
         if "gzip" in http.headers.get("accept-encoding", ""):
             return Response(document.packed, media_type=_JSON, headers=headers | {"content-encoding": "gzip"})
         return Response(document.text(), media_type=_JSON, headers=headers)
-
-    async def _current(self) -> dict[str, Document]:
-        if self._documents.is_current:
-            return self._documents.current()
-        return await anyio.to_thread.run_sync(self._documents.current, limiter=self._limiter)
 
 
 def _answer(http: HttpRequest, answered: Answered | None, media_type: str = _JSON) -> Response:

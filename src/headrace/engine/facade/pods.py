@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 
 import anyio
@@ -149,9 +150,10 @@ async def _carry(socket: WebSocket, node: NodeSocket) -> None:
                 group.cancel_scope.cancel()
 
         group.start_soon(to_node)
-        while (message := await node.receive()) is not None:
-            await socket.send_bytes(message)
-        await socket.close()
+        with suppress(WebSocketDisconnect):
+            while (message := await node.receive()) is not None:
+                await socket.send_bytes(message)
+            await socket.close()
         group.cancel_scope.cancel()
 
 

@@ -13,7 +13,7 @@ from headrace.engine.facade.target import Target
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.refusals import BadRequest, MethodNotAllowed
 from headrace.engine.pipeline.request import FieldValidation, Preconditions, Request, User
-from headrace.errors import HeadraceError, InvalidSpec
+from headrace.errors import HeadraceError, InvalidSpec, NotFound
 from headrace.spec.kind import Json, Kind
 
 _VALIDATIONS: dict[str, FieldValidation] = {"": "Warn", "Strict": "Strict", "Warn": "Warn", "Ignore": "Ignore"}
@@ -29,10 +29,10 @@ class Resources:
         self._clock = clock
 
     async def serve(self, http: HttpRequest, target: Target, user: User) -> Response:
-        """Answer one request; raises NotFound and MethodNotAllowed for what is no resource or no verb."""
+        """Answer one request; raises NotFound for what is no resource."""
         kind = self._pipeline.registry.find(target.group, target.version, target.plural).kind
-        if kind.namespaced is False and target.namespace:
-            raise MethodNotAllowed(f"{kind.resource} are not in a namespace.", hint=f"Ask at {kind.path()}.")
+        if not kind.namespaced and target.namespace:
+            raise NotFound(f"{kind.resource} are not in a namespace.", hint=f"Ask at {kind.path()}.")
         try:
             return await self._serve(http, kind, target, user)
         except HeadraceError as error:

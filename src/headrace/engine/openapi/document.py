@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any, NamedTuple
 
+import anyio
+import anyio.to_thread
 import msgspec
 
 from headrace.engine.openapi.paths import META, resource_paths
@@ -34,25 +36,27 @@ class Document(NamedTuple):
 
 
 class Documents:
-    """The documents of a registry. `current()` is safe to call in a worker thread; it takes about 100 ms after a change."""
+    """The documents of a registry by their path (`api/v1`, `apis/headrace.io/v1alpha1`)."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._revision = -1
         self._documents: dict[str, Document] = {}
+        self._rendering = anyio.Lock()
+        self._limiter = anyio.CapacityLimiter(1)
 
-    @property
-    def is_current(self) -> bool:
-        """Tell whether `current()` would return at once."""
-        return self._revision == self._registry.revision
+    async def current(self) -> dict[str, Document]:
+        """Return the documents; after a change they are rendered in a worker thread, which takes about 30 ms."""
+        async with self._rendering:
+            if self._revision != self._registry.revision:
+                revision, resources = self._registry.revision, list(self._registry)
+                self._documents = await anyio.to_thread.run_sync(_packed, resources, limiter=self._limiter)
+                self._revision = revision
+            return self._documents
 
-    def current(self) -> dict[str, Document]:
-        """Return the documents by their path (`api/v1`, `apis/headrace.io/v1alpha1`)."""
-        if not self.is_current:
-            revision = self._registry.revision
-            self._documents = {path: pack(document) for path, document in render(self._registry)}
-            self._revision = revision
-        return self._documents
+
+def _packed(resources: list[Resource]) -> dict[str, Document]:
+    return {path: pack(document) for path, document in render(resources)}
 
 
 def index(documents: dict[str, Document]) -> Json:
@@ -70,7 +74,7 @@ def pack(document: Json) -> Document:
     return Document(gzip.compress(text, 5, mtime=0), hashlib.sha256(text).hexdigest().upper())
 
 
-def render(registry: Iterable[Resource]) -> Iterator[tuple[str, Json]]:
+def render(resources: Iterable[Resource]) -> Iterator[tuple[str, Json]]:
     """Yield the path and content of each document."""
     published = read_published()
     by_kind = {
@@ -78,8 +82,7 @@ def render(registry: Iterable[Resource]) -> Iterator[tuple[str, Json]]:
         for name, schema in published.schemas.items()
         for kind in schema.get("x-kubernetes-group-version-kind", ())
     }
-    resources = sorted(registry, key=_place)
-    for place, served in groupby(resources, key=_place):
+    for place, served in groupby(sorted(resources, key=_place), key=_place):
         paths: Json = {}
         schemas: Json = {}
         for resource in served:
