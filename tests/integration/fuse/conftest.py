@@ -38,7 +38,8 @@ for pair in {pairs}; do
   closed=${{pair%%=*}}; needed=${{pair#*=}}; mkdir /mnt/need; mount --rbind "$needed" /mnt/need
   mount -t tmpfs -o mode=755 tmpfs "$closed"; mkdir -p "$needed"; mount --move /mnt/need "$needed"; rmdir /mnt/need
 done
-mknod /mnt/fuse c 10 229; chmod 666 /mnt/fuse; mount --bind /mnt/fuse /dev/fuse
+mknod /mnt/fuse c 10 229; chmod {mode} /mnt/fuse; mount --bind /mnt/fuse /dev/fuse
+exec "$@"
 """
 _HOLD = "mount --make-rshared /; grep ^NSpid: /proc/self/status > {ready}.new; mv {ready}.new {ready}; exec sleep 600"
 
@@ -81,6 +82,13 @@ def children_of(pid: int) -> list[int]:
         found += below
         left += below
     return found
+
+
+def opened_up(argv: Sequence[str], *, as_root: bool = False, device_mode: int = 0o666) -> list[str]:
+    """Return how root runs `argv` as an ordinary user of a machine whose /dev/fuse has the mode `device_mode`."""
+    script = _OPEN_UP.format(pairs=" ".join(f"{c}={n}" for c, n in _closed()), mode=f"{device_mode:o}")
+    who = () if as_root else _AS_NOBODY
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", *who, *argv]
 
 
 class Container:
@@ -135,9 +143,7 @@ class Node:
         user = ["--user", "--map-root-user"] if self.kind == "user" else []
         argv = ["unshare", *user, *common, "sh", "-c", hold]
         if IS_ROOT:
-            script = _OPEN_UP.format(pairs=" ".join(f"{c}={n}" for c, n in _closed())) + 'exec "$@"'
-            who = _AS_NOBODY if self.kind == "user" else ()
-            argv = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", *who, *argv]
+            argv = opened_up(argv, as_root=self.kind == "root")
         holder = subprocess.Popen(argv, text=True)
         wait_until(lambda: ready.exists() or holder.poll() is not None, "namespaces are made")
         assert holder.poll() is None, "no namespaces on this machine"
