@@ -119,7 +119,9 @@ def facade(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> It
 
     async def serve(run: Callable[[ASGIApp], Awaitable[None]]) -> None:
         async with Store(directory / "objects.db") as store:
-            pipeline = Pipeline(store, builtin_registry(), authoriser=GroupAuthoriser(), clock=SystemClock(), tokens=accounts)
+            pipeline = Pipeline(
+                store, builtin_registry(), authoriser=GroupAuthoriser(), clock=SystemClock(), tokens=accounts
+            )
             await seed(pipeline)
             proxy = NodeProxy(
                 authority=authority.certificate,
