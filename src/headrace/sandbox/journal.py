@@ -50,14 +50,19 @@ class Journal:
     def append(self, *entries: Entry) -> list[Entry]:
         """Number, stamp and write entries with one fsync, then tell the listeners; return them as written.
 
-        An entry that carries its own `wall_ns`, `mono_ns` and `boot_id` keeps them.
+        An entry that carries its own `wall_ns`, `mono_ns` and `boot_id` keeps them. Raises OSError (a full disk); the
+        journal is then as it was before.
         """
-        written = []
-        for entry in entries:
-            self.seq += 1
-            written.append({"seq": self.seq, **now(self._boot_id), **entry})
-        self._write(self._fd, written)
-        os.fdatasync(self._fd)
+        written = [{"seq": self.seq + place, **now(self._boot_id), **entry} for place, entry in enumerate(entries, 1)]
+        size_bytes = os.fstat(self._fd).st_size
+        try:
+            self._write(self._fd, written)
+            os.fdatasync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, size_bytes)  # half a line would hide all that comes after it
+            os.lseek(self._fd, size_bytes, os.SEEK_SET)
+            raise
+        self.seq += len(written)
         self.entries += written
         for listener in list(self.listeners):
             listener(written)

@@ -79,6 +79,12 @@ class Loop:
         """Call `call` with the wait status once child `pid` has ended."""
         self._children[pid] = call
 
+    def close(self) -> None:
+        """Give up the loop's own descriptors."""
+        self._selector.close()
+        os.close(self._wake_in)
+        os.close(self._wake_out)
+
     def stop(self) -> None:
         """Make `run` return after the present callback."""
         self._running = False

@@ -112,5 +112,5 @@ def test_it_ends_with_the_container_and_with_its_client(container: RunningWorld)
     os.close(null)
     container.client.call("container.signal", pod="p", container="main", signal=9)
     assert next(container.client.events(10))["exit_code"] == 137
-    with pytest.raises(Refusal, match="is not running|ended before"):
+    with pytest.raises(Refusal, match=r"is not running|ended before"):
         container.client.call("container.exec", pod="p", container="main", argv=["true"], fds=[0, 1, 2])
