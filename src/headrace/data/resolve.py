@@ -56,6 +56,11 @@ class Resolver:
         error = Unavailable if verdict.reason in _WAITING or verdict.status == "Unknown" else InvalidSpec
         raise error(f"Claim {claim} is shared as Dataset {behind}, which is not ready: {verdict.message}")
 
+    def is_shared(self, claim: Ref) -> bool:
+        """Tell whether a claim is there and a Dataset stands, or is to stand, behind it."""
+        doc = self._claims.get(claim)
+        return doc is not None and self._behind(doc) is not None
+
     def datasets_of(self, pod: Json) -> Mapping[str, ResolvedDataset]:
         """Return the datasets of a pod's claims, by claim; ordinary and missing claims are left out.
 

@@ -1,0 +1,40 @@
+"""All admitters in their order, for whoever registers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from headrace.admission.authorship import Authorship
+from headrace.admission.in_use import InUse
+from headrace.admission.injector import PodInjector
+from headrace.admission.review import Admitter, Trusted
+from headrace.admission.sidecars import SidecarGuard
+from headrace.cluster.cache import Cache
+from headrace.data.modes.mode import Capabilities
+from headrace.data.resolve import Resolver
+from headrace.data.runtime.observe import DatasetObserver
+from headrace.spec.kind import Doc
+
+
+def admitters(
+    cache: Cache,
+    observer: DatasetObserver,
+    resolver: Resolver,
+    *,
+    capabilities_of: Callable[[Doc[Any]], Capabilities],
+    trusted: Trusted,
+) -> tuple[Admitter, ...]:
+    """Return the admitters to register, first to last.
+
+    Args:
+        cache: synced before the first request, or claims look unknown.
+        capabilities_of: what a pool's nodes can do.
+        trusted: names of users who are Headrace's own controllers and node agents.
+    """
+    return (
+        SidecarGuard(trusted),
+        Authorship(trusted),
+        PodInjector(cache, resolver, capabilities_of, trusted),
+        InUse(cache, observer),
+    )

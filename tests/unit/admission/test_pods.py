@@ -1,0 +1,300 @@
+"""Pods of others: where they can come decides what they become. And nobody gets into a client's container."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import anyio
+import pytest
+import trio.testing
+
+from headrace.admission.chain import admitters
+from headrace.admission.injector import PodInjector
+from headrace.cluster.cache import Cache
+from headrace.cluster.fake import FakeCluster
+from headrace.data.client import ClientTools
+from headrace.data.modes.mode import Capabilities
+from headrace.data.resolve import Resolver
+from headrace.data.runtime.observe import DatasetObserver
+from headrace.data.wrapper.objects import dataset_body, runtime_body
+from headrace.engine.pipeline.request import AdmissionRequest, Admitter, User
+from headrace.errors import Denied
+from headrace.spec.kind import Doc, Json, Kind
+from headrace.spec.kinds import (
+    DATASET,
+    NODE,
+    PERSISTENT_VOLUME,
+    PERSISTENT_VOLUME_CLAIM,
+    POD,
+    POOL,
+    THIN_RUNTIME,
+    THIN_RUNTIME_PROFILE,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+def obj(kind: Kind[Any], name: str, **fields: Any) -> Json:
+    meta = {"name": name, "uid": f"{kind.singular}-{name}", **fields.pop("metadata", {})}
+    if kind.namespaced:
+        meta["namespace"] = "vision"
+    return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": meta, **fields}
+
+
+def node(name: str, labels: dict[str, str], *taints: str) -> Json:
+    spec = {"taints": [{"key": taint, "effect": "NoSchedule"} for taint in taints]}
+    return obj(NODE, name, metadata={"labels": labels}, spec=spec)
+
+
+def pool(name: str, mode: str, selector: dict[str, str] | None = None) -> Json:
+    nodes = {"selector": selector} if selector else {}
+    return obj(POOL, name, spec={"kind": "own", "dataAccess": {"mode": mode}, "nodes": nodes})
+
+
+class World:
+    """One labelled claim that is ready, one ordinary claim, and whatever pools and nodes a test has."""
+
+    def __init__(self) -> None:
+        self.cluster = FakeCluster()
+        self.cache = Cache(self.cluster)
+        self.observer = DatasetObserver(self.cache)
+        resolver = Resolver(self.cache, self.observer)
+        capabilities = Capabilities(tools=ClientTools(served=("served",)))
+        self.injector = PodInjector(self.cache, resolver, lambda _pool: capabilities, {"system:headrace"})
+        self.chain: Sequence[Admitter] = admitters(
+            self.cache, self.observer, resolver, capabilities_of=lambda _pool: capabilities, trusted={"system:headrace"}
+        )
+        claim = obj(
+            PERSISTENT_VOLUME_CLAIM,
+            "starfs",
+            metadata={"labels": {"fluid.io/runtime-profile": "juicefs"}},
+            spec={"volumeName": "pv", "accessModes": ["ReadWriteMany"]},
+            status={"phase": "Bound"},
+        )
+        csi = {"driver": "csi.starfs.io", "volumeHandle": "v"}
+        self.cluster.seed(PERSISTENT_VOLUME_CLAIM, claim, obj(PERSISTENT_VOLUME_CLAIM, "plain", spec={}))
+        self.cluster.seed(PERSISTENT_VOLUME, obj(PERSISTENT_VOLUME, "pv", spec={"csi": csi}))
+        profile = {"fileSystemType": "starfs", "fuse": {"image": "starfs:1"}}
+        self.cluster.seed(THIN_RUNTIME_PROFILE, obj(THIN_RUNTIME_PROFILE, "juicefs", spec=profile))
+        doc = Doc(PERSISTENT_VOLUME_CLAIM, claim)
+        self.cluster.seed(DATASET, {**dataset_body(doc), "status": {"phase": "Bound"}})
+        self.cluster.seed(THIN_RUNTIME, runtime_body(doc, "juicefs"))
+
+    def put(self, *objects: Json) -> None:
+        kinds: dict[str, Kind[Any]] = {"Node": NODE, "Pool": POOL, "Pod": POD, "Dataset": DATASET}
+        for raw in objects:
+            self.cluster.seed(kinds[raw["kind"]], raw)
+
+    async def synced(self) -> None:
+        await anyio.sleep(1)
+
+    async def admit(self, pod: Json, user: str = "ann") -> Json | None:
+        await self.synced()
+        request = AdmissionRequest(
+            user=User(user), operation="CREATE", kind=POD, namespace="vision", name=pod["metadata"]["name"], object=pod
+        )
+        return await self.injector.admit(request)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    world.put(pool("own", "native"), pool("cloud", "broker"))
+    world.put(node("own-1", {"headrace.io/pool": "own"}))
+    world.put(node("cloud-1", {"headrace.io/pool": "cloud"}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(world.cache.run)
+        yield world
+        tasks.cancel_scope.cancel()
+
+
+def pod(claim: str = "starfs", labels: dict[str, str] | None = None, **spec: Any) -> Json:
+    mounts = [{"name": "d", "mountPath": "/data", "readOnly": True}]
+    return obj(
+        POD,
+        "train",
+        metadata={"labels": labels or {}},
+        spec={
+            "containers": [{"name": "main", "image": "x", "volumeMounts": mounts}],
+            "volumes": [{"name": "d", "persistentVolumeClaim": {"claimName": claim}}],
+            **spec,
+        },
+    )
+
+
+INJECT = {"serverless.fluid.io/inject": "true"}
+
+
+def is_injected(result: Json | None) -> bool:
+    return result is not None and bool(result["spec"].get("initContainers"))
+
+
+def requirement(result: Json | None) -> list[Json]:
+    assert result is not None
+    required = result["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    expressions: list[Json] = required["nodeSelectorTerms"][0]["matchExpressions"]
+    return expressions
+
+
+async def test_a_pod_that_could_land_anywhere_stays_native_and_is_pinned(world: World) -> None:
+    result = await world.admit(pod())
+    assert not is_injected(result)
+    assert requirement(result) == [{"key": "headrace.io/pool", "operator": "NotIn", "values": ["cloud"]}]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"nodeName": "cloud-1"},
+        {"nodeSelector": {"headrace.io/pool": "cloud"}},
+        {
+            "affinity": {
+                "nodeAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": {
+                        "nodeSelectorTerms": [
+                            {"matchExpressions": [{"key": "headrace.io/pool", "operator": "In", "values": ["cloud"]}]}
+                        ]
+                    }
+                }
+            }
+        },
+    ],
+)
+async def test_a_pod_that_can_only_come_to_the_cloud_is_injected(world: World, spec: Json) -> None:
+    result = await world.admit(pod(**spec))
+    assert is_injected(result)
+    assert result is not None
+    assert result["spec"].get("affinity") == spec.get("affinity")
+
+
+@pytest.mark.parametrize("spec", [{"nodeName": "own-1"}, {"nodeSelector": {"headrace.io/pool": "own"}}])
+async def test_a_pod_that_can_only_come_to_its_own_nodes_is_left_alone(world: World, spec: Json) -> None:
+    assert await world.admit(pod(**spec)) is None
+
+
+async def test_a_taint_keeps_pods_from_the_cloud(world: World) -> None:
+    world.put(node("cloud-1", {"headrace.io/pool": "cloud"}, "virtual-kubelet.io/provider"))
+    assert await world.admit(pod()) is None
+    tolerant = pod(tolerations=[{"key": "virtual-kubelet.io/provider", "operator": "Exists"}])
+    assert requirement(await world.admit(tolerant))
+
+
+async def test_a_node_that_is_not_ready_now_is_still_a_place_to_come_to(world: World) -> None:
+    world.put(node("own-1", {"headrace.io/pool": "own"}, "node.kubernetes.io/not-ready"))
+    assert not is_injected(await world.admit(pod()))
+
+
+async def test_fluids_label_sends_a_pod_to_the_cloud(world: World) -> None:
+    result = await world.admit(pod(labels=INJECT))
+    assert is_injected(result)
+    assert requirement(result) == [{"key": "headrace.io/pool", "operator": "In", "values": ["cloud"]}]
+
+
+async def test_fluids_label_works_before_the_first_cloud_node(world: World) -> None:
+    await world.cluster.delete(NODE, Doc(NODE, node("cloud-1", {})).ref)
+    assert is_injected(await world.admit(pod(labels=INJECT)))
+    assert is_injected(await world.admit(pod(nodeSelector={"headrace.io/pool": "cloud"})))
+
+
+async def test_two_clouds_of_one_mode_are_one_question_and_of_two_are_two(world: World) -> None:
+    world.put(pool("other", "broker"), node("other-1", {"headrace.io/pool": "other"}))
+    result = await world.admit(pod(labels=INJECT))
+    assert requirement(result)[0]["values"] == ["cloud", "other"]
+    world.put(pool("other", "materialise"))
+    with pytest.raises(Denied, match="different ways") as refusal:
+        await world.admit(pod(labels=INJECT))
+    assert "nodeSelector" in refusal.value.hint
+
+
+async def test_the_label_and_a_selection_that_contradict_each_other(world: World) -> None:
+    with pytest.raises(Denied, match="leads to no pool"):
+        await world.admit(pod(labels=INJECT, nodeSelector={"headrace.io/pool": "own"}))
+
+
+async def test_a_pool_told_by_another_label(world: World) -> None:
+    selector = {"kubernetes.io/os": "linux", "type": "virtual-kubelet"}
+    world.put(
+        pool("cloud", "broker", selector), node("cloud-1", selector), node("own-1", {"kubernetes.io/os": "linux"})
+    )
+    assert requirement(await world.admit(pod())) == [
+        {"key": "type", "operator": "NotIn", "values": ["virtual-kubelet"]}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("case", "user"),
+    [
+        (pod("plain", nodeSelector={"headrace.io/pool": "cloud"}), "ann"),
+        (pod("nothing", nodeSelector={"headrace.io/pool": "cloud"}), "ann"),
+        (pod(labels={"fluid.io/enable-injection": "false"}), "ann"),
+        (pod(nodeSelector={"headrace.io/pool": "cloud"}), "system:headrace"),
+    ],
+)
+async def test_who_is_left_alone(world: World, case: Json, user: str) -> None:
+    assert await world.admit(case, user) is None
+
+
+async def test_a_dataset_that_is_not_ready_refuses_the_pod_with_its_reason(world: World) -> None:
+    await world.cluster.delete(
+        THIN_RUNTIME_PROFILE, Doc(THIN_RUNTIME_PROFILE, obj(THIN_RUNTIME_PROFILE, "juicefs")).ref
+    )
+    with pytest.raises(Denied, match="There is no ThinRuntimeProfile juicefs"):
+        await world.admit(pod(nodeSelector={"headrace.io/pool": "cloud"}))
+    assert not is_injected(await world.admit(pod()))
+
+
+async def test_an_injected_pod_is_admitted_again_unchanged(world: World) -> None:
+    once = await world.admit(pod(labels=INJECT))
+    assert once is not None
+    twice = await world.admit(once)
+    assert twice is None
+
+
+# -- the other admitters ---------------------------------------------------------------------------------------------
+
+
+async def through(world: World, **request: Any) -> AdmissionRequest:
+    await world.synced()
+    full = {"user": User("ann"), "kind": POD, "namespace": "vision", "name": "train", **request}
+    review = AdmissionRequest(**full)
+    for admitter in world.chain:
+        await admitter.admit(review)
+    return review
+
+
+@pytest.mark.parametrize("container", ["fluid-fuse-0", "fluid-materialise-1"])
+async def test_nobody_gets_into_a_clients_container(world: World, container: str) -> None:
+    for subresource in ("exec", "attach"):
+        connect = {"operation": "CONNECT", "subresource": subresource, "options": {"container": container}}
+        with pytest.raises(Denied, match="storage's secret"):
+            await through(world, **connect)
+        await through(world, **connect, user=User("system:headrace"))
+    debug = {"spec": {"ephemeralContainers": [{"name": "d", "targetContainerName": container}]}}
+    with pytest.raises(Denied, match=container):
+        await through(world, operation="UPDATE", subresource="ephemeralcontainers", object=debug, old={})
+
+
+async def test_the_apps_containers_are_open(world: World) -> None:
+    await through(world, operation="CONNECT", subresource="exec", options={"container": "main"})
+    await through(world, operation="CONNECT", subresource="exec", options={})
+    await through(world, operation="CONNECT", subresource="log", options={"container": "fluid-fuse-0"})
+
+
+async def test_deleting_what_is_in_use_warns_of_whom_it_hits(world: World) -> None:
+    name = dataset_body(Doc(PERSISTENT_VOLUME_CLAIM, obj(PERSISTENT_VOLUME_CLAIM, "starfs")))["metadata"]["name"]
+    csi = {"driver": "fuse.headrace.io", "volumeAttributes": {"dataset": name}}
+    world.put(
+        obj(POD, "busy", spec={"containers": [], "volumes": [{"name": "d", "csi": csi}]}, status={"phase": "Running"})
+    )
+    review = await through(world, operation="DELETE", kind=DATASET, name=name)
+    assert "busy" in review.warnings[0]
+    review = await through(world, operation="DELETE", kind=THIN_RUNTIME_PROFILE, namespace="", name="juicefs")
+    assert name in review.warnings[0]
+    review = await through(world, operation="DELETE", kind=DATASET, name="other")
+    assert review.warnings == []
