@@ -65,3 +65,40 @@ run headrace label pvc outputs fluid.io/runtime-profile=juicefs
 run headrace wait dataset/digits --for condition=MountVerified --timeout 60s
 run headrace wait dataset/outputs --for condition=MountVerified --timeout 60s
 run headrace datasets list
+
+step "3. The same job file twice: the own pool holds one of them"
+note "The first runs on the own pool, through the organisation's CSI driver."
+run headrace run -f job.yaml --name digits-1 --detach
+run headrace wait trainjob/digits-1 --for phase=Running,Succeeded --timeout 60s
+note "The second does not fit beside it. It is told what waiting and what bursting would cost, and goes to the cloud pool."
+run headrace run -f job.yaml --name digits-2
+run headrace logs -f digits-1 &
+first=$!
+wait "$first" || true
+first=''
+run headrace wait trainjob/digits-1 --for phase=Succeeded --timeout 60s
+
+step "4. What really happened"
+run headrace show digits-1
+run headrace show digits-2
+note "All files, read on own through CSI and in the cloud through the sidecar, have one SHA-256:"
+printf '%s$ headrace logs JOB | grep -h sha256 | sort | uniq -c%s\n' "$bold" "$plain"
+{ headrace logs digits-1; headrace logs digits-2; } | grep -o 'sha256 .*' | sort | uniq -c
+note "Nobody in the cloud pool had a privilege (CapEff of the workers and of the storage clients), and what they read:"
+printf '%s$ headrace logs digits-2 [-c fluid-fuse-0] | grep CapEff%s\n' "$bold" "$plain"
+headrace logs digits-2 | grep -o '\[worker.*CapEff.*'
+headrace logs digits-2 -c fluid-fuse-0 | grep -o '\[worker.*CapEff.*'
+run headrace datasets usage digits-2
+run headrace get pvc digits outputs
+run headrace why digits-2
+run headrace usage --by span
+run headrace usage --replay
+
+step "5. Where you are now"
+note "cloud is, here, a second local node without the CSI driver: as on a serverless provider, only a sidecar reaches data."
+note "kubectl works too:   export KUBECONFIG=$HEADRACE_HOME/kubeconfig"
+note "Try next:"
+note "  headrace up && headrace run -w 2 -- python -c 'import os; print(os.environ[\"HEADRACE_RANK\"])'"
+note "  headrace datasets connect YOUR-CLAIM --profile juicefs"
+note "  headrace doctor"
+run headrace down

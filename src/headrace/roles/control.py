@@ -63,7 +63,7 @@ async def main(home: Home) -> None:
         await _begin(cluster, settings, mode)
         code = CodeStore(home.code, _code_key(home), settings.server, python=sys.executable)
         cache = Cache(cluster)
-        parts = controllers.build(cluster, cache, clock=clock, home=home, settings=settings, ledger=ledger, code=code)
+        parts = controllers.build(cluster, cache, clock=clock, settings=settings, ledger=ledger, code=code)
         reads = Reads(cache, parts.workloads, ledger, code, clock)
         facade = build_app(
             pipeline, static=static, accounts=accounts, clock=clock, node_proxy=proxy, extensions=reads.routes()

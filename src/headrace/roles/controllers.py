@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from headrace.api.code import CodeStore
 from headrace.clock import Clock
@@ -14,8 +15,12 @@ from headrace.cluster.events import Recorder
 from headrace.cluster.protocol import Cluster
 from headrace.data.client import ClientTools
 from headrace.data.modes.mode import Capabilities
+from headrace.data.operations.reconciler import operation_controllers
 from headrace.data.resolve import Resolver
 from headrace.data.runtime.observe import DatasetObserver
+from headrace.data.runtime.reconciler import runtime_controller
+from headrace.data.verify.reconciler import Verifier
+from headrace.data.wrapper.reconciler import wrapper_controller
 from headrace.jobs.dataplane import DataPlane
 from headrace.jobs.reconcile import CodeUrls, Jobs, index_pods_by_job
 from headrace.jobs.workloads import Workloads
@@ -24,7 +29,7 @@ from headrace.ledger.store import Ledger
 from headrace.pools.reconcile import Pools
 from headrace.roles.settings_file import UpSettings
 from headrace.scheduling.loop import Loop
-from headrace.settings import Home
+from headrace.spec.kind import Kind
 from headrace.spec.kinds import (
     DATASET,
     NODE,
@@ -53,7 +58,7 @@ def client_tools(path: str) -> ClientTools:
 
 
 def build(
-    cluster: Cluster, cache: Cache, *, clock: Clock, home: Home, settings: UpSettings, ledger: Ledger, code: CodeStore
+    cluster: Cluster, cache: Cache, *, clock: Clock, settings: UpSettings, ledger: Ledger, code: CodeStore
 ) -> Parts:
     """Return all controllers over one cache, which the caller runs in one group."""
     events = Recorder(cluster, "headrace", clock=clock)
@@ -63,12 +68,27 @@ def build(
     workloads = Workloads(cluster, cache, data, clock, events)
     return Parts(
         runnables=[
+            *_data(cluster, cache, observer, capabilities, clock),
             *Pools(cluster, cache, clock).controllers(),
             *_jobs(cluster, cache, data, workloads, clock, events, code.source),
             _metering(cluster, cache, ledger),
         ],
         workloads=workloads,
     )
+
+
+def _data(
+    cluster: Cluster, cache: Cache, observer: DatasetObserver, capabilities: Capabilities, clock: Clock
+) -> list[Runnable]:
+    """Return what turns labelled claims into verified datasets."""
+    tell = Recorder(cluster, "headrace-data", clock=clock).event
+    verifier = Verifier(cluster, cache, observer, tell, clock, capabilities_of=lambda _pool: capabilities)
+    return [
+        wrapper_controller(cluster, cache, tell, clock),
+        runtime_controller(cluster, cache, observer, tell, clock),
+        verifier.controller(),
+        *operation_controllers(cluster, cache, tell, clock),
+    ]
 
 
 def _jobs(
@@ -84,7 +104,8 @@ def _jobs(
     index_pods_by_job(cache)
     jobs = Jobs(cluster, cache, data, clock, events, code_urls)
     loop = Loop(workloads, clock)
-    for kind in (TRAIN_JOB, POD, NODE, POOL, QUEUE, DATASET, PERSISTENT_VOLUME_CLAIM):
+    watched: tuple[Kind[Any], ...] = (TRAIN_JOB, POD, NODE, POOL, QUEUE, DATASET, PERSISTENT_VOLUME_CLAIM)
+    for kind in watched:
         cache.subscribe(kind, lambda _old, _new: loop.wake())
     controller = Controller("trainjobs", cache, jobs.reconcile)
     controller.watches(TRAIN_JOB).watches(POD, owned_by(TRAIN_JOB))

@@ -97,7 +97,7 @@ def stop(home: Home) -> bool:
 
 def _leftovers(home: Home) -> bool:
     """Tell whether processes of a killed supervisor may still be there: each has left a record."""
-    return any((home.root / "run").glob("*.process"))
+    return any((home.root / "run" / f"{name}.json").exists() for name in ("control", "node", *(f"world-{n}" for n in NODES)))
 
 
 def processes(home: Home) -> list[Json]:
@@ -110,15 +110,16 @@ def processes(home: Home) -> list[Json]:
     except (OSError, Refusal):
         return []
     rows = [{"name": "supervisor", "pid": status["pid"], "state": "ready", "restarts": 0}, *status["processes"]]
-    return [{**row, "memory": _memory(row.get("pid") or 0)} for row in rows]
+    return [{**row, "memory": _memory(row.get("pid") or 0, is_world=row["name"].startswith("world-"))} for row in rows]
 
 
-def _memory(pid: int) -> str:
-    """Return the proportional set size of a process and its children's, in MiB, or a dash."""
+def _memory(pid: int, *, is_world: bool) -> str:
+    """Return the proportional set size in MiB, of a world both processes', or a dash where it cannot be read."""
     import psutil
 
     try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=False)]
+        process = psutil.Process(pid)
+        family = [process, *(process.children() if is_world else ())]
         return f"{sum(member.memory_full_info().pss for member in family) / 2**20:.0f} MiB"
     except (psutil.Error, AttributeError):
         return "–"
