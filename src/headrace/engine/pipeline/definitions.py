@@ -38,7 +38,7 @@ class Definitions:
         if resource.kind is not CRD:
             return raw
         spec = raw.get("spec") or {}
-        if user != SYSTEM and (old is None or old.get("spec") != spec) and self.is_servers_own(raw):
+        if user != SYSTEM and old is not None and old.get("spec") != spec and self.is_servers_own(raw):
             raise Denied(
                 f"{raw['metadata'].get('name')} is served by Headrace itself; its definition cannot be changed.",
                 hint="Choose another group for a kind of your own.",
