@@ -11,9 +11,9 @@ from headrace.data.resolve import Resolver
 from headrace.data.state import NATIVE_MODE, DatasetState
 from headrace.data.verify.pod import mode_of
 from headrace.errors import HeadraceError
-from headrace.pools import amounts
-from headrace.pools.amounts import Amounts
 from headrace.scheduling.model import Access, DataNeed
+from headrace.spec import amounts
+from headrace.spec.amounts import Amounts
 from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.resources import pod_requests
 

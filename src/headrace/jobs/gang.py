@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from headrace.ids import dns_1035_name
-from headrace.pools import amounts
+from headrace.spec import amounts
 from headrace.spec.headrace.roles import ResolvedRole, resolved_roles
 from headrace.spec.kind import Doc
 

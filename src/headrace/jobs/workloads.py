@@ -18,12 +18,12 @@ from headrace.cluster.protocol import Cluster, MergePatch
 from headrace.errors import Conflict, NotFound
 from headrace.jobs import gang, terms
 from headrace.jobs.dataplane import DataPlane
-from headrace.pools import amounts
-from headrace.pools.amounts import Amounts
 from headrace.pools.capacity import is_member, is_ready, measure
 from headrace.pools.price import card
 from headrace.scheduling.choices import sentence
 from headrace.scheduling.model import Access, Gang, NodeState, Place, PoolState, Running, Snapshot, Wait, Worker
+from headrace.spec import amounts
+from headrace.spec.amounts import Amounts
 from headrace.spec.conditions import find_condition, set_condition
 from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.kinds import NODE, POD, POOL, QUEUE, TRAIN_JOB

@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from headrace.pools.amounts import Amounts
 from headrace.pools.price import PriceCard
+from headrace.spec.amounts import Amounts
 
 Edge = Literal["start", "end"]
 WHOLE_POD = "*"

@@ -13,8 +13,8 @@ import msgspec
 
 from headrace.clock import parse_time
 from headrace.ledger.model import WHOLE_POD, Event, Subject
-from headrace.pools import amounts
 from headrace.pools.price import PriceCard
+from headrace.spec import amounts
 from headrace.spec.kind import Doc, Json
 from headrace.spec.names import (
     ATTEMPT_LABEL,

@@ -10,7 +10,7 @@ from headrace.clock import format_time
 from headrace.errors import InvalidSpec
 from headrace.ledger.model import Event, Span
 from headrace.ledger.pricing import spans as derive
-from headrace.pools import amounts
+from headrace.spec import amounts
 from headrace.spec.kind import Json
 
 GROUPINGS = ("span", "job", "pool", "user", "day")

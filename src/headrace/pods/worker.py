@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from headrace.pools.amounts import Amounts, in_whole
+from headrace.spec.amounts import Amounts, in_whole
 from headrace.spec.kind import Json
 from headrace.spec.names import DEFAULT_CONTAINER_ANNOTATION, METERED_FINALIZER
 from headrace.units import format_quantity
@@ -134,7 +134,9 @@ def _add_mounts(spec: Json, main: Json, mounts: Sequence[Json]) -> None:
     """Add a volume for each claim, one even where a claim is mounted twice."""
     names: dict[str, str] = {}
     for mount in mounts:
-        claim = mount["claim"]
+        claim = mount.get("claim")
+        if not claim:  # a source: reported as Unsupported, and nothing to mount
+            continue
         if claim not in names:
             names[claim] = f"claim-{len(names)}"
             spec["volumes"].append({"name": names[claim], "persistentVolumeClaim": {"claimName": claim}})

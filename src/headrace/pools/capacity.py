@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-from headrace.pools import amounts
-from headrace.pools.amounts import Amounts
+from headrace.spec import amounts
+from headrace.spec.amounts import Amounts
 from headrace.spec.kind import Doc, Json
 from headrace.spec.names import POOL_LABEL
 from headrace.spec.resources import pod_requests

@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from headrace.pools.amounts import Amounts, in_whole, parse
+from headrace.spec.amounts import Amounts, in_whole, parse
 from headrace.spec.kind import Json
 from headrace.units import GIB, parse_duration_s, parse_rate_per_s
 

@@ -6,9 +6,9 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any
 
-from headrace.pools import amounts
-from headrace.pools.amounts import Amounts
 from headrace.pools.capacity import is_member, is_ready, measure
+from headrace.spec import amounts
+from headrace.spec.amounts import Amounts
 from headrace.spec.conditions import set_condition, without_condition
 from headrace.spec.kind import Doc, Json
 from headrace.spec.validation import unsupported

@@ -7,9 +7,9 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from headrace.pools import amounts
 from headrace.scheduling import fit
 from headrace.scheduling.model import Choice, Gang, PoolState, Running
+from headrace.spec import amounts
 from headrace.units import human_duration
 
 _GB = Decimal(10**9)

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from headrace.pools import amounts
 from headrace.scheduling import fit
 from headrace.scheduling.choices import choices_for, first_reason
 from headrace.scheduling.model import Choice, Decision, Gang, Place, PoolState, Running, Snapshot, Wait
+from headrace.spec import amounts
 from headrace.units import human_duration
 
 WAITING_FOR_OWN = "WaitingForOwnCapacity"

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from headrace.pools import amounts
-from headrace.pools.amounts import Amounts
 from headrace.scheduling.model import Gang, NodeState, PoolState, Running
+from headrace.spec import amounts
+from headrace.spec.amounts import Amounts
 
 OVERDUE_MINIMUM_S = 60.0
 

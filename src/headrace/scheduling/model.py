@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from headrace.pools.amounts import Amounts
 from headrace.pools.price import FREE, PriceCard
+from headrace.spec.amounts import Amounts
 
 PoolKind = Literal["own", "elastic", "serverless"]
 Rank = int

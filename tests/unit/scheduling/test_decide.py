@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.pools import amounts
 from headrace.pools.price import PriceCard
 from headrace.scheduling.decide import decide
 from headrace.scheduling.model import (
@@ -26,6 +25,7 @@ from headrace.scheduling.model import (
     Wait,
     Worker,
 )
+from headrace.spec import amounts
 
 HOUR = 3600.0
 GIB = 2**30
