@@ -45,6 +45,7 @@ class Journal:
         self.entries: list[Entry] = []
         self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self.seq = 0
+        self._late: list[Entry] = []
         self._load()
 
     def append(self, *entries: Entry) -> list[Entry]:
@@ -53,20 +54,28 @@ class Journal:
         An entry that carries its own `wall_ns`, `mono_ns` and `boot_id` keeps them. Raises OSError (a full disk); the
         journal is then as it was before.
         """
-        written = [{"seq": self.seq + place, **now(self._boot_id), **entry} for place, entry in enumerate(entries, 1)]
-        size_bytes = os.fstat(self._fd).st_size
+        if self._late:
+            self.write_late(strict=True)
+        return self._append(entries)
+
+    def note(self, *entries: Entry) -> None:
+        """Append what is so whether it can be written or not, as of now; what cannot be is kept for `write_late`."""
+        for entry in entries:
+            entry.update({**now(self._boot_id), **entry})
+        self._late += entries
+        self.write_late()
+
+    def write_late(self, *, strict: bool = False) -> None:
+        """Write what a full disk has held up, in order; call now and then. Raises OSError only when `strict`."""
+        if not self._late:
+            return
         try:
-            self._write(self._fd, written)
-            os.fdatasync(self._fd)
+            self._append(self._late)
         except OSError:
-            os.ftruncate(self._fd, size_bytes)  # half a line would hide all that comes after it
-            os.lseek(self._fd, size_bytes, os.SEEK_SET)
-            raise
-        self.seq += len(written)
-        self.entries += written
-        for listener in list(self.listeners):
-            listener(written)
-        return written
+            if strict:
+                raise
+        else:
+            self._late = []
 
     def after(self, seq: int) -> list[Entry]:
         """Return the entries with a number above `seq`, oldest first."""
@@ -89,6 +98,22 @@ class Journal:
 
     def close(self) -> None:
         os.close(self._fd)
+
+    def _append(self, entries: Sequence[Entry]) -> list[Entry]:
+        written = [{"seq": self.seq + place, **now(self._boot_id), **entry} for place, entry in enumerate(entries, 1)]
+        size_bytes = os.fstat(self._fd).st_size
+        try:
+            self._write(self._fd, written)
+            os.fdatasync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, size_bytes)  # half a line would hide all that comes after it
+            os.lseek(self._fd, size_bytes, os.SEEK_SET)
+            raise
+        self.seq += len(written)
+        self.entries += written
+        for listener in list(self.listeners):
+            listener(written)
+        return written
 
     def _load(self) -> None:
         good_bytes = 0

@@ -75,7 +75,7 @@ class Program:
 def _become(argv: Sequence[str], env: Mapping[str, str], streams: tuple[int, int, int], words: int) -> int:
     try:
         process.use_streams(streams)
-        process.execute(argv, env, "/")
+        process.execute(argv, env, "/", where="on this machine")
     except Refusal as refusal:
         os.write(words, json.dumps(refusal.to_json()).encode())
     return 127

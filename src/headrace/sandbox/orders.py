@@ -3,7 +3,7 @@
 A container order, complete (absent keys get the values shown; `?` has none):
 
     pod, container, attempt: 0, argv, env: {}, cwd: "/", root: "host" | "/directory", read_only_root: true,
-    mounts: [{target, source? | tmpfs?: {size_bytes?, mode?}, read_only: false, propagation: "none" | "HostToContainer", recursive: true}],
+    mounts: [{target, source? (and sub_path: "" in it) | tmpfs?: {size_bytes?, mode?}, read_only: false, propagation: "none" | "HostToContainer", recursive: true}],
     masks: [], uid: 65534, gid: 65534, shm_bytes: 64 MiB, etc_hosts: null, resolv_conf: null,
     log: {path, max_bytes: 10 MiB, max_files: 5}, limits: {memory_bytes?, data_bytes?, nofile?, core: 0},
     termination_message_path: null, oom_score_adj: null
@@ -170,8 +170,15 @@ def _mount(value: Message) -> Message:
     if ("source" in value) == ("tmpfs" in value):
         raise Refusal("Invalid", f"the mount on {mount['target']} must have either a source or a tmpfs")
     if "source" in value:
-        return {**mount, "source": path(value, "source")}
+        return {**mount, "source": path(value, "source"), "sub_path": _sub_path(value)}
     return {**mount, "tmpfs": tmpfs(value["tmpfs"])}
+
+
+def _sub_path(value: Message) -> str:
+    sub_path = value.get("sub_path") or ""
+    if not isinstance(sub_path, str) or sub_path.startswith("/") or ".." in sub_path.split("/") or "\0" in sub_path:
+        raise Refusal("Invalid", f"sub_path must be relative and without '..', not {sub_path!r}")
+    return "" if not sub_path else posixpath.normpath(sub_path).removeprefix(".")
 
 
 def tmpfs(value: Any) -> Message:

@@ -196,3 +196,29 @@ def open_entry(name: str, directory: int | None = None, *, follow: bool = False)
         if error.errno not in (errno.ENOTDIR, errno.ELOOP):
             raise
         return Entry(os.open(name, flags, dir_fd=directory), False)
+
+
+def open_sub_path(volume: Entry, sub_path: str) -> Entry:
+    """Open what is at `sub_path` inside a volume, and never outside of it; missing directories are made, as kubelet does.
+
+    The volume may be written by others meanwhile, so each step is opened relative to the last and links may not leave it.
+    """
+    try:
+        return _open_either(volume.fd, sub_path)
+    except FileNotFoundError:
+        parent, name = os.path.split(sub_path)
+        directory = open_sub_path(volume, parent) if parent else Entry(os.dup(volume.fd), True)
+        try:
+            os.mkdir(name, 0o755, dir_fd=directory.fd)
+        except FileExistsError:
+            pass  # somebody else was quicker; or it is a link to nothing, and then opening it says so
+        finally:
+            os.close(directory.fd)
+        return _open_either(volume.fd, sub_path)
+
+
+def _open_either(directory: int, path: str) -> Entry:
+    try:
+        return Entry(syscalls.open_beneath(directory, path, os.O_PATH | os.O_DIRECTORY), True)
+    except NotADirectoryError:
+        return Entry(syscalls.open_beneath(directory, path, os.O_PATH), False)

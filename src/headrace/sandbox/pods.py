@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 from headrace.sandbox import orders, pod
 from headrace.sandbox.containers import Container, Pod
-from headrace.sandbox.journal import Entry, Journal, boot_id, now
+from headrace.sandbox.journal import Entry, Journal
 from headrace.sandbox.loop import Loop
 from headrace.sandbox.server import Call, Handler
 from headrace.sandbox.wire import Message, Refusal
@@ -41,9 +41,7 @@ class Pods:
         self._masks = list(masks)
         self._host_proc = host_proc
         self._own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._boot_id = boot_id()
         self._pods: dict[str, Pod] = {}
-        self._late: list[Entry] = []
         self.handlers: dict[str, Handler] = {
             "pod.create": self._create,
             "pod.remove": self._remove,
@@ -60,12 +58,6 @@ class Pods:
             raise Refusal("Conflict", f"container {container_name} of pod {pod_name} is not running")
         return container
 
-    def write_late_entries(self) -> None:
-        """Try again to write the ends that could not be written when they happened (a full disk); call now and then."""
-        if self._late:
-            late, self._late = self._late, []
-            self._record(late)
-
     def kill_all(self) -> None:
         """Kill every pod and wait until nothing of any is left."""
         for victim in self._pods.values():
@@ -80,15 +72,6 @@ class Pods:
             raise Refusal("NotFound", f"there is no pod {name} here; create it first")
         return found
 
-    def _record(self, entries: list[Entry]) -> None:
-        """Journal facts that are so whether they can be written or not; their instant is now."""
-        for entry in entries:
-            entry.update({**now(self._boot_id), **entry})
-        try:
-            self._journal.append(*entries)
-        except OSError:
-            self._late += entries
-
     # Pods
 
     def _create(self, call: Call) -> None:
@@ -98,7 +81,11 @@ class Pods:
             hostname = orders.text(call.request, "hostname", name)[:_LONGEST_HOSTNAME]
             labels = call.request.get("labels") or {}
             self._journal.append({"type": "pod-created", "pod": name})
-            self._pods[name] = self._fork_pod(name, hostname, labels)
+            try:
+                self._pods[name] = self._fork_pod(name, hostname, labels)
+            except OSError:
+                self._journal.note({"type": "pod-removed", "pod": name, "reason": "CreateFailed"})
+                raise
         elif known.removals:
             raise Refusal("Conflict", f"pod {name} is being removed; create it again when that is done")
         call.ok()
@@ -144,7 +131,7 @@ class Pods:
             for container in lost.containers.values()
             if (entry := self._container_gone(container, f"Pod{reason}"))
         ]
-        self._record([*entries, {"type": "pod-removed", "pod": lost.name, "reason": reason}])
+        self._journal.note(*entries, {"type": "pod-removed", "pod": lost.name, "reason": reason})
         for container in lost.containers.values():
             container.answer_waiting()
         for call in lost.removals:
@@ -163,7 +150,7 @@ class Pods:
             )
         entry = self._container_gone(container, "Killed")
         if entry is not None:
-            self._record([entry])
+            self._journal.note(entry)
         else:
             del speaker.containers[container.name]
             container.answer_waiting()

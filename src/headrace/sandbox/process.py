@@ -73,13 +73,13 @@ def give_up_privilege() -> None:
     syscalls.drop_capabilities()
 
 
-def execute(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> None:
-    """Become the program; raises Refusal with code `StartFailed` and a sentence for a person."""
+def execute(argv: Sequence[str], env: Mapping[str, str], cwd: str, *, where: str = "in the container") -> None:
+    """Become the program; raises Refusal with code `StartFailed` and a sentence for a person, which says `where`."""
     try:
         os.chdir(cwd)
     except OSError as error:
         raise Refusal(
-            "StartFailed", f"working directory {cwd!r} cannot be entered in the container: {error.strerror}"
+            "StartFailed", f"working directory {cwd!r} cannot be entered {where}: {error.strerror}"
         ) from error
     os.umask(0o022)
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would pass that on
@@ -88,17 +88,17 @@ def execute(argv: Sequence[str], env: Mapping[str, str], cwd: str) -> None:
     try:
         os.execvpe(argv[0], list(argv), dict(env))
     except (OSError, ValueError) as error:
-        raise Refusal("StartFailed", _why_not(argv[0], error)) from error
+        raise Refusal("StartFailed", _why_not(argv[0], error, where)) from error
 
 
-def _why_not(name: str, error: Exception) -> str:
+def _why_not(name: str, error: Exception, where: str) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.ENOENT and os.path.sep in name and os.path.exists(name):
-        return f"{name!r} cannot run in the container: the interpreter it names is missing"
+        return f"{name!r} cannot run {where}: the interpreter it names is missing"
     if number in (errno.ENOENT, errno.ENOTDIR):
-        return f"command not found in the container: {name!r}"
+        return f"command not found {where}: {name!r}"
     if number == errno.EACCES:
-        return f"{name!r} may not be executed in the container: it is no executable file for this user"
+        return f"{name!r} may not be executed {where}: it is no executable file for this user"
     if number == errno.ENOEXEC:
         return f"{name!r} is no program this machine can run: unknown format, or a script without a #! line"
     if number == errno.E2BIG:

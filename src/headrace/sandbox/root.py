@@ -7,11 +7,12 @@ fresh tmpfs into which the entries of the image (`/` of this machine, or a direc
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from headrace.sandbox import syscalls
-from headrace.sandbox.place import Entry, Tree, open_entry
+from headrace.sandbox.place import Entry, Tree, open_entry, open_sub_path
 from headrace.sandbox.wire import Message
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -42,7 +43,7 @@ def enter_own_root(order: Message, *, stage: str, fresh_proc: bool) -> None:
     # Slaves of the world: its later mounts and unmounts reach us, ours never leave. A private copy would keep a
     # FUSE mount alive here after the world has unmounted it.
     syscalls.mount("none", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
-    sources = [_open_source(mount["source"]) if "source" in mount else None for mount in order["mounts"]]
+    sources = [_open_source(mount) for mount in order["mounts"]]
     image = os.open("/" if order["root"] == "host" else order["root"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _stand_beside(stage)
     tree = Tree(_NEW, own_fds=_OWN_FDS, scratch="/")
@@ -68,11 +69,24 @@ def enter_own_root(order: Message, *, stage: str, fresh_proc: bool) -> None:
     os.chdir("/")
 
 
-def _open_source(path: str) -> Entry:
+def _open_source(mount: Message) -> Entry | None:
+    if "source" not in mount:
+        return None
     try:
-        return open_entry(path, follow=True)
+        volume = open_entry(mount["source"], follow=True)
     except OSError as error:
-        raise OSError(error.errno, f"volume source {path}: {os.strerror(error.errno or 0)}") from error
+        raise OSError(error.errno, f"volume source {mount['source']}: {os.strerror(error.errno or 0)}") from error
+    if not mount["sub_path"]:
+        return volume
+    try:
+        return open_sub_path(volume, mount["sub_path"])
+    except OSError as error:
+        why = "it leads out of the volume" if error.errno == errno.EXDEV else os.strerror(error.errno or 0)
+        raise OSError(
+            error.errno, f"sub-path {mount['sub_path']!r} of the volume on {mount['target']}: {why}"
+        ) from error
+    finally:
+        os.close(volume.fd)
 
 
 def _stand_beside(stage: str) -> None:

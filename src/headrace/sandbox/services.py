@@ -98,7 +98,7 @@ class Services:
     def _ended(self, service: _Service, status: int) -> None:
         service.program = None
         code, number = exit_code(status)
-        self._journal.append({"type": "service-exited", "service": service.name, "exit_code": code, "signal": number})
+        self._journal.note({"type": "service-exited", "service": service.name, "exit_code": code, "signal": number})
         if service.restarts and not service.stops:
             self._loop.later(service.delay_s, lambda: self._relaunch(service))
             service.delay_s = min(_LAST_RESTART_S, service.delay_s * 2)

@@ -42,11 +42,14 @@ _EINVAL = 22
 
 # The same numbers on every architecture since Linux 5.1 unified the table (asm-generic/unistd.h).
 _SYS_CLOSE_RANGE = 436
+_SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 0x1
+_RESOLVE_NO_MAGICLINKS = 0x2
+_RESOLVE_BENEATH = 0x8
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -121,6 +124,28 @@ def change_mount(fd: int, *, read_only: bool = False, propagation: int = 0, recu
         ),
         "mount_setattr",
     )
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def open_beneath(directory: int, path: str, flags: int) -> int:
+    """Open `path`, which may lead nowhere but beneath `directory`: a link that leaves it raises OSError (EXDEV)."""
+    how = _OpenHow(flags=flags | os.O_CLOEXEC, resolve=_RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    fd = int(
+        _libc.syscall(
+            ctypes.c_long(_SYS_OPENAT2),
+            ctypes.c_int(directory),
+            os.fsencode(path),
+            ctypes.byref(how),
+            ctypes.c_size_t(ctypes.sizeof(how)),
+        )
+    )
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), path)
+    return fd
 
 
 def close_range(first: int, last: int) -> None:

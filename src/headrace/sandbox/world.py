@@ -120,7 +120,7 @@ class World:
 
     def _tick(self) -> None:
         self._stamp.write()
-        self._pods.write_late_entries()
+        self._journal.write_late()
         self._loop.later(_STAMP_EVERY_S, self._tick)
 
     def _refuse_peer(self, peer: Peer) -> str:

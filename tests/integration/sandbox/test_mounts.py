@@ -135,6 +135,25 @@ def test_missing_places_are_made_where_nothing_can_be_written(world: RunningWorl
     assert "Read-only file system" in ended.stderr, "what was made writable to fit the place in is closed again"
 
 
+def test_sub_paths_stay_inside_their_volume(world: RunningWorld, volume: str) -> None:
+    script = f"mkdir {volume}/in; echo here > {volume}/in/file; ln -s in {volume}/link; ln -s /etc {volume}/out; ln -s ../.. {volume}/up"
+    assert world.client.call("run", argv=shell(script))["exit_code"] == 0
+
+    def bind(sub_path: str) -> list[dict[str, str]]:
+        return [{"source": volume, "sub_path": sub_path, "target": "/data"}]
+
+    assert world.run("p", ["cat", "/data/file"], mounts=bind("in")).stdout == "here\n"
+    assert world.run("p", ["cat", "/data/file"], mounts=bind("link"), container="link").stdout == "here\n"
+    assert world.run("p", ["cat", "/data"], mounts=bind("in/file"), container="file").stdout == "here\n"
+    assert world.run("p", ["touch", "/data/x"], mounts=bind("new/deep"), container="new").exit_code == 0
+    assert world.client.call("run", argv=["ls", f"{volume}/new/deep"])["output"] == "x\n"
+    for sub_path in ("out", "up", "out/apt"):
+        with pytest.raises(Refusal, match=f"sub-path '{sub_path}' of the volume on /data: it leads out of the volume"):
+            world.start("p", "leaves", ["true"], mounts=bind(sub_path))
+    with pytest.raises(Refusal, match=r"sub_path must be relative and without '\.\.'"):
+        world.start("p", "leaves", ["true"], mounts=bind("in/../.."))
+
+
 def test_flags_that_are_locked_stay(world: RunningWorld) -> None:
     """nosuid, nodev and noexec of a mount cannot be lost by making it read-only in a user namespace."""
     marked = [found for found in mounts.listed() if found["target"].startswith("/sys") or "nosuid" in found["options"]]

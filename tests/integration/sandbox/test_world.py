@@ -96,7 +96,7 @@ def test_services_run_with_the_worlds_capabilities(world: RunningWorld) -> None:
     world.client.call("service.stop", service="s")
     assert world.client.call("state")["services"] == []
     assert world.journal()[-1]["type"] == "service-exited"
-    with pytest.raises(Refusal, match="command not found in the container: 'nope'"):
+    with pytest.raises(Refusal, match="command not found on this machine: 'nope'"):
         world.client.call("service.start", service="s", argv=["nope"], log=log)
 
 

@@ -124,3 +124,22 @@ def test_what_ran_when_the_journal_stopped() -> None:
     )
     assert [(found["pod"], found["container"]) for found in containers] == [("p", "b"), ("p", "a")]
     assert [found["pod"] for found in pods] == ["p"]
+
+
+def test_facts_that_cannot_be_written_are_written_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = Journal(str(tmp_path))
+
+    def full(_fd: int, _data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    kept.note({"type": "container-exited"})
+    kept.write_late()
+    monkeypatch.undo()
+    assert kept.entries == []
+    before = journal.now("")["wall_ns"]
+    kept.write_late()
+    kept.write_late()
+    assert [entry["type"] for entry in kept.entries] == ["container-exited"]
+    assert kept.entries[0]["wall_ns"] < before, "as of when it happened"
+    kept.close()

@@ -35,7 +35,14 @@ def test_mounts_are_completed_and_paths_made_plain() -> None:
         {**LEAST, "mounts": [{"target": "//data/./x/", "source": "/a/../b"}, {"target": "/t", "tmpfs": {}}]}
     )
     assert order["mounts"] == [
-        {"target": "/data/x", "read_only": False, "propagation": "none", "recursive": True, "source": "/b"},
+        {
+            "target": "/data/x",
+            "read_only": False,
+            "propagation": "none",
+            "recursive": True,
+            "source": "/b",
+            "sub_path": "",
+        },
         {
             "target": "/t",
             "read_only": False,
