@@ -69,7 +69,9 @@ UNSUPPORTED: Mapping[str, tuple[Row, ...]] = {
     "ThinRuntime": (
         Row("spec.worker", _WORKERS),
         Row("spec.replicas", _WORKERS),
-        Row("spec.tieredstore", "is ignored: set the client's own cache options"),
+        Row("spec.tieredstore.levels[*].volumeSource", "is ignored: caches are empty directories of the client's pod"),
+        Row("spec.tieredstore.levels[*].high", "is ignored: the client cleans its own cache"),
+        Row("spec.tieredstore.levels[*].low", "is ignored: the client cleans its own cache"),
         Row("spec.runAs", "is ignored, as in Fluid"),
         Row("spec.disablePrometheus", "is ignored, as in Fluid"),
         Row("spec.management", "is ignored: metadata is not read ahead"),
@@ -77,7 +79,6 @@ UNSUPPORTED: Mapping[str, tuple[Row, ...]] = {
             Row(f"spec.fuse.{field}", _CLIENT_NETWORK)
             for field in ("networkMode", "nodeSelector", "cleanPolicy", "podMetadata")
         ),
-        Row("spec.fuse.readinessProbe", "is ignored: Headrace asks itself whether the mount is served"),
     ),
     "ThinRuntimeProfile": (
         Row("spec.worker", _WORKERS),
@@ -85,7 +86,6 @@ UNSUPPORTED: Mapping[str, tuple[Row, ...]] = {
             Row(f"spec.fuse.{field}", _CLIENT_NETWORK)
             for field in ("networkMode", "nodeSelector", "cleanPolicy", "podMetadata")
         ),
-        Row("spec.fuse.readinessProbe", "is ignored: Headrace asks itself whether the mount is served"),
     ),
     "DataLoad": (Row("spec", "is accepted, but nothing is warmed yet"),),
     "DataProcess": (Row("spec", "is accepted, but nothing is processed yet"),),
