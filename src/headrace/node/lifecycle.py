@@ -21,6 +21,9 @@ DELETED = "Deleted"
 COMPLETED = "Completed"
 INIT_FAILED = "InitFailed"
 DEADLINE_EXCEEDED = "DeadlineExceeded"
+TERMINATED = "Terminated"
+"""Somebody else wrote a terminal phase, such as whoever evicts pods of nodes that are silent."""
+
 ORDERLY = frozenset({DELETED, COMPLETED, INIT_FAILED})
 """Endings whose phase follows from the containers' exits; any other reason makes the pod Failed with that reason."""
 
@@ -119,6 +122,9 @@ def _why_end(pod: PodSpec, record: PodRecord, now: float, result: Plan) -> EndPo
             return EndPod(DELETED, "", pod.deletion_grace_s)
     if record.ending is not None:
         return None
+    if pod.is_terminal:
+        reason, message = str(pod.status.get("reason") or TERMINATED), str(pod.status.get("message") or "")
+        return EndPod(reason, message, pod.grace_s)
     if pod.active_deadline_s is not None and record.start_time:
         at = record.start_time + pod.active_deadline_s
         if now >= at:

@@ -6,6 +6,7 @@ nobody here reads is reported by `security.unsupported`, never dropped in silenc
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,13 +31,20 @@ class Container:
     raw: Json
 
     def probe(self, kind: Literal["startupProbe", "livenessProbe", "readinessProbe"]) -> Json | None:
-        """The probe as written; an init container that is no sidecar has none."""
-        return None if self.role == "init" else self.raw.get(kind)
+        """The probe as written. None for one this node cannot carry out (grpc), which `security.unsupported` names."""
+        probe: Json | None = self.raw.get(kind)
+        return None if self.role == "init" or probe is None or "grpc" in probe else probe
 
     def hook(self, kind: Literal["postStart", "preStop"]) -> Json | None:
         """The lifecycle handler as written, or None."""
         handler: Json | None = (self.raw.get("lifecycle") or {}).get(kind)
         return None if self.role == "init" else handler
+
+    @property
+    def stop_signal(self) -> int:
+        """The signal that asks the container to end: `lifecycle.stopSignal`, else SIGTERM."""
+        name = (self.raw.get("lifecycle") or {}).get("stopSignal")
+        return int(getattr(signal, str(name), signal.SIGTERM)) if name else int(signal.SIGTERM)
 
     @property
     def mounts(self) -> list[Json]:

@@ -195,7 +195,8 @@ class PodRecord(msgspec.Struct):
     uid: str
     address: str = ""
     start_time: float = 0.0
-    world: str = ""
+    journal_seq: int = 0
+    """Number of the last entry of the world's journal that is in this record."""
     prepared: bool = False
     ending: Ending | None = None
     released: bool = False

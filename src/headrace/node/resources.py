@@ -42,9 +42,6 @@ def world_limits(container: Container) -> Json:
     if memory:
         limits["memory_bytes"] = int(memory)
         limits["data_bytes"] = 2 * int(memory) + _DATA_SLACK_BYTES
-    cpu = quantity(container, "limits", "cpu")
-    if cpu:
-        limits["cpu_millis"] = int(cpu * 1000)
     return limits
 
 

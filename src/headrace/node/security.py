@@ -66,6 +66,10 @@ _CONTAINER_RULES = (
     _Rule("securityContext.allowPrivilegeEscalation", "no effect", "it is never allowed"),
     _Rule("securityContext.procMount", "no effect", "proc is always masked", _unless(None, "Default")),
     _Rule("stdin", "no effect", "a container's standard input is empty; use exec"),
+    _Rule("livenessProbe.grpc", "no effect", "gRPC probes are not supported; the container counts as alive"),
+    _Rule("readinessProbe.grpc", "no effect", "gRPC probes are not supported; the container counts as ready"),
+    _Rule("startupProbe.grpc", "no effect", "gRPC probes are not supported; the container counts as started"),
+    _Rule("resources.limits.ephemeral-storage", "no effect", "the disk is shared and not limited"),
     _Rule("tty", "no effect", "a container has no terminal; use exec"),
 )
 

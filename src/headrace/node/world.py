@@ -8,7 +8,8 @@ runs. The frames are `headrace.sandbox.wire`'s.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -55,7 +56,7 @@ class Attachment(Protocol):
 class World(Protocol):
     """A world as the agent uses it."""
 
-    async def attach(self, serve: Callable[[Attachment], Awaitable[None]]) -> None:
+    async def attach(self, serve: Callable[[Attachment], Coroutine[Any, Any, None]]) -> None:
         """Stay connected for ever, calling `serve` on each connection and cancelling it when the connection breaks."""
         ...
 
@@ -111,7 +112,7 @@ class WorldClient:
         self._session: _Session | None = None
         self._connected = anyio.Event()
 
-    async def attach(self, serve: Callable[[Attachment], Awaitable[None]]) -> None:
+    async def attach(self, serve: Callable[[Attachment], Coroutine[Any, Any, None]]) -> None:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
@@ -130,7 +131,7 @@ class WorldClient:
             socket.setblocking(False)
             return await UNIXSocketStream.from_socket(socket)
 
-    async def _serve(self, stream: UNIXSocketStream, serve: Callable[[Attachment], Awaitable[None]]) -> bool:
+    async def _serve(self, stream: UNIXSocketStream, serve: Callable[[Attachment], Coroutine[Any, Any, None]]) -> bool:
         """Serve one connection until it breaks; tell whether the world answered on it."""
         session = _Session(stream)
         greeted = False
@@ -182,7 +183,8 @@ class _Session:
         self._waiting: dict[int, anyio.Event] = {}
         self._execs: dict[str, Exec] = {}
         self._early_ends: dict[str, int] = {}
-        self._journal_in, self._journal_out = anyio.create_memory_object_stream[Json](math.inf)
+        self._entries: deque[Json] = deque()
+        self._news = anyio.Event()
         self._is_broken = False
 
     async def read(self, scope: anyio.CancelScope) -> None:
@@ -209,7 +211,8 @@ class _Session:
             else:
                 found.ended(int(message["exit_code"]))
         elif message["event"] == "journal":
-            self._journal_in.send_nowait(message)
+            self._entries.append(message)
+            self._news.set()
 
     async def request(self, op: str, fds: Sequence[int], timeout_s: float, fields: Json) -> Json:
         self._next_id += 1
@@ -248,11 +251,13 @@ class _Session:
 
     async def follow(self, after: int) -> AsyncIterator[Json]:
         await self.request("follow", (), _ANSWER_S, {"after": after})
-        try:
-            while True:
-                yield await self._journal_out.receive()
-        except anyio.EndOfStream as error:
-            raise Unavailable("The connection to the node's world broke.") from error
+        while True:
+            while self._entries:
+                yield self._entries.popleft()
+            if self._is_broken:
+                raise Unavailable("The connection to the node's world broke.")
+            await self._news.wait()
+            self._news = anyio.Event()
 
     def exec_of(self, world: World, exec_id: str) -> Exec:
         command = Exec(world, exec_id)
@@ -273,4 +278,4 @@ class _Session:
         for command in self._execs.values():
             command.ended(None)
         self._execs.clear()
-        self._journal_in.close()
+        self._news.set()

@@ -1,0 +1,236 @@
+"""The node agent: the kubelet's role on one node, composed.
+
+It watches the pods bound to its node, runs one worker for each, follows its world's journal, keeps Node, Lease and
+CSINode, and offers the node's endpoint. It keeps nothing of its own that cannot be found again: killed at any moment,
+the next one takes up every pod from its record, the journal and the world's state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+from starlette.applications import Starlette
+
+from headrace.clock import Clock, SystemClock
+from headrace.cluster.cache import Cache
+from headrace.cluster.protocol import Cluster, Scope
+from headrace.errors import HeadraceError
+from headrace.node import checkpoint, server
+from headrace.node.config import NodeConfig
+from headrace.node.drivers import VolumeDriver
+from headrace.node.following import Following
+from headrace.node.handlers import Handlers
+from headrace.node.heartbeat import Heartbeat
+from headrace.node.names import Names
+from headrace.node.network import Addresses
+from headrace.node.objects import WatchedObjects
+from headrace.node.podspec import PodSpec
+from headrace.node.releasing import release
+from headrace.node.shared import Events, Recorder, Shared
+from headrace.node.tokens import Tokens
+from headrace.node.view import View
+from headrace.node.volumes.pod_volumes import PodVolumes
+from headrace.node.volumes.published import PublishedVolumes
+from headrace.node.worker import Worker
+from headrace.node.world import World
+from headrace.spec.core.pod import Pod
+from headrace.spec.kind import Doc
+from headrace.spec.kinds import POD, SERVICE
+from headrace.telemetry import logger
+
+AGENT_STARTED = "agent.started"
+POD_ADDED = "agent.pod_added"
+POD_FINISHED = "agent.pod_finished"
+WORKER_FAILED = "agent.worker_failed"
+ORPHAN_RELEASED = "agent.orphan_released"
+
+_FIRST_PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 60.0
+_HOSTS = Path("/etc/hosts")
+
+ServeEndpoint = Callable[[Starlette], Coroutine[Any, Any, None]]
+
+_log = logger(component="agent")
+
+
+class Agent:
+    """One node.
+
+    Args:
+        drivers: the node's volume drivers by name; CSINode lists them.
+        recorder: writes events of pods.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        *,
+        cluster: Cluster,
+        world: World,
+        drivers: Mapping[str, VolumeDriver],
+        recorder: Recorder,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._cluster = cluster
+        self._world = world
+        self._drivers = drivers
+        self._clock = clock or SystemClock()
+        self._events = Events(recorder)
+        self._workers: dict[str, Worker] = {}
+        self._heartbeat = Heartbeat(config, cluster, drivers, self._clock)
+        scopes = {POD: Scope(fields=f"spec.nodeName={config.name}")}
+        self._cache = Cache(cluster, scopes, clock=self._clock)
+        self._following = Following(
+            world, find=self._workers.get, all=self._workers.values, ready=self._heartbeat.set_ready
+        )
+
+    async def run(self, serve: ServeEndpoint | None = None) -> None:
+        """Run the node until cancelled. Pods go on running after that; the next agent takes them up.
+
+        Args:
+            serve: given the endpoint's ASGI application once, and runs a server for it with TLS until cancelled.
+        """
+        self._config.pods.mkdir(mode=0o700, parents=True, exist_ok=True)
+        async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
+            self._shared = self._share(tasks)
+            self._claim_addresses()
+            tasks.start_soon(self._events.run)
+            tasks.start_soon(self._shared.names.run)
+            tasks.start_soon(self._heartbeat.run)
+            if serve is not None:
+                tasks.start_soon(serve, self.app())
+            self._cache.reader(SERVICE)
+            self._cache.subscribe(POD, self._heard)
+            tasks.start_soon(self._cache.run)
+            await self._cache.synced()
+            _log.info(AGENT_STARTED, node=self._config.name, pods=len(self._workers))
+            self._release_orphans()
+            await self._following.run()
+
+    def app(self) -> Starlette:
+        """Return the node's endpoint (`server`)."""
+        return server.app(View(self._shared, self._workers.values), self._clock)
+
+    def _share(self, tasks: TaskGroup) -> Shared:
+        config, cluster, world = self._config, self._cluster, self._world
+        objects = WatchedObjects(cluster, tasks, self._objects_changed)
+        tokens = Tokens(cluster, self._clock)
+        published = PublishedVolumes(config.name, self._drivers, config.pods)
+        volumes = PodVolumes(
+            cluster=cluster,
+            world=world,
+            objects=objects,
+            tokens=tokens,
+            published=published,
+            pods=config.pods,
+            closed=str(config.closed),
+            allocatable=config.offered,
+        )
+        return Shared(
+            name=config.name,
+            host_ip=config.host_ip,
+            clock=self._clock,
+            cluster=cluster,
+            world=world,
+            events=self._events,
+            addresses=Addresses(config.pod_network),
+            names=Names(cluster, self._cache, tasks, _machine_hosts()),
+            objects=objects,
+            tokens=tokens,
+            volumes=volumes,
+            published=published,
+            handlers=Handlers(world),
+            pods=config.pods,
+            closed=str(config.closed),
+            allocatable=config.offered,
+            base_environment=config.base_environment,
+        )
+
+    def _claim_addresses(self) -> None:
+        """Old pods keep their addresses: claim all of them before the first new pod takes one."""
+        for directory in self._config.pods.iterdir():
+            record = checkpoint.load(directory / "record.json")
+            if record is not None and record.address and not record.released:
+                self._shared.addresses.claim(directory.name, record.address)
+
+    # -- pods ------------------------------------------------------------------------------------------------------
+
+    def _heard(self, old: Doc[Pod] | None, new: Doc[Pod] | None) -> None:
+        if old is not None and (new is None or new.uid != old.uid) and old.uid in self._workers:
+            self._workers[old.uid].gone()
+        if new is None:
+            return
+        pod = PodSpec(new.raw)
+        worker = self._workers.get(pod.uid)
+        if worker is not None:
+            worker.update(pod)
+            return
+        self._workers[pod.uid] = self._worker(pod)
+        _log.info(POD_ADDED, node=self._config.name, pod=str(pod), uid=pod.uid)
+        self._tasks.start_soon(self._run, pod.uid)
+
+    def _worker(self, pod: PodSpec) -> Worker:
+        record = checkpoint.load(self._shared.place(pod.uid).record)
+        if record is None:
+            record = checkpoint.from_status(pod)
+            if record.address and record.any_running:
+                self._shared.addresses.claim(pod.uid, record.address)
+        return Worker(self._shared, pod, record, settled=self._following.settled)
+
+    async def _run(self, uid: str) -> None:
+        """Run a pod's worker; one that fails unexpectedly is made anew from its record and harms no other pod."""
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            worker = self._workers[uid]
+            try:
+                await worker.run()
+            except Exception:  # noqa: BLE001 - logged with its traceback; the other pods must go on
+                _log.exception(WORKER_FAILED, pod=str(worker.pod), uid=uid)
+                await anyio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                fresh = self._worker(worker.pod)
+                if worker.is_gone:
+                    fresh.gone()
+                self._workers[uid] = fresh
+            else:
+                break
+        del self._workers[uid]
+        self._following.settled()
+        _log.info(POD_FINISHED, node=self._config.name, pod=str(worker.pod), uid=uid)
+
+    def _objects_changed(self, uid: str) -> None:
+        if uid in self._workers:
+            self._workers[uid].objects_changed()
+
+    def _release_orphans(self) -> None:
+        """Pods whose objects went while no agent looked leave nothing behind either."""
+        for directory in self._config.pods.iterdir():
+            if directory.name not in self._workers:
+                self._tasks.start_soon(self._release_orphan, directory.name)
+
+    async def _release_orphan(self, uid: str) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                await release(self._shared, uid)
+                break
+            except HeadraceError as error:
+                _log.warning(WORKER_FAILED, uid=uid, error=str(error))
+                await anyio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        self._shared.place(uid).remove()
+        self._shared.addresses.give_back(uid)
+        _log.info(ORPHAN_RELEASED, node=self._config.name, uid=uid)
+
+
+def _machine_hosts() -> str:
+    try:
+        return _HOSTS.read_text()
+    except OSError:
+        return ""  # a machine without the file knows no names but DNS's

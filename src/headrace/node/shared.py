@@ -1,0 +1,96 @@
+"""What all pods of one node share: the seams they are run through, and the one queue of their events."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import anyio
+
+from headrace.clock import Clock
+from headrace.cluster.protocol import Cluster
+from headrace.node.downward import PodFacts
+from headrace.node.handlers import Handlers
+from headrace.node.names import Names
+from headrace.node.network import Addresses
+from headrace.node.objects import WatchedObjects
+from headrace.node.podspec import PodSpec
+from headrace.node.tokens import Tokens
+from headrace.node.volumes.places import PodPlace
+from headrace.node.volumes.pod_volumes import PodVolumes
+from headrace.node.volumes.published import PublishedVolumes
+from headrace.node.world import World
+from headrace.spec.kind import Doc
+from headrace.spec.kinds import POD
+
+EventType = Literal["Normal", "Warning"]
+
+
+class Recorder(Protocol):
+    """Writes events; never raises into its caller."""
+
+    async def event(self, doc: Doc[Any], type: EventType, reason: str, message: str) -> None: ...
+
+
+class Events:
+    """Events of pods, written in order by a task of their own: telling about a start must not delay it."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._queue: deque[tuple[PodSpec, EventType, str, str]] = deque()
+        self._wake = anyio.Event()
+
+    def normal(self, pod: PodSpec, reason: str, message: str) -> None:
+        self._put(pod, "Normal", reason, message)
+
+    def warning(self, pod: PodSpec, reason: str, message: str) -> None:
+        self._put(pod, "Warning", reason, message)
+
+    def _put(self, pod: PodSpec, kind: EventType, reason: str, message: str) -> None:
+        self._queue.append((pod, kind, reason, message))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write events until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake = anyio.Event()
+            while self._queue:
+                pod, kind, reason, message = self._queue.popleft()
+                await self._recorder.event(Doc(POD, pod.raw), kind, reason, message)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """One node's parts, as its pods see them."""
+
+    name: str
+    host_ip: str
+    clock: Clock
+    cluster: Cluster
+    world: World
+    events: Events
+    addresses: Addresses
+    names: Names
+    objects: WatchedObjects
+    tokens: Tokens
+    volumes: PodVolumes
+    published: PublishedVolumes
+    handlers: Handlers
+    pods: Path
+    closed: str
+    allocatable: dict[str, str]
+    base_environment: Mapping[str, str]
+
+    def now(self) -> float:
+        """Wall seconds since the epoch."""
+        return self.clock.now().timestamp()
+
+    def place(self, uid: str) -> PodPlace:
+        return PodPlace(self.pods, uid)
+
+    def facts(self, pod_ip: str) -> PodFacts:
+        return PodFacts(node=self.name, host_ip=self.host_ip, pod_ip=pod_ip)

@@ -1,0 +1,105 @@
+"""Starting one attempt of one container: everything that can be wrong before the world is asked, and what it answers.
+
+Outcomes are put into the record as facts. Configuration that is missing and images that cannot be used are *trouble*:
+the container waits and is tried again. A program that cannot be executed is a *run* that failed at once (exit code
+128, reason StartError), as container runtimes report it, so that a restart policy of Never ends the pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from headrace.errors import InvalidSpec, NotFound, Unsupported
+from headrace.node import env, lifecycle, network
+from headrace.node.images import ImageTrouble
+from headrace.node.order import Prepared, start_order
+from headrace.node.podspec import Container, PodSpec
+from headrace.node.record import PodRecord
+from headrace.node.shared import Shared
+from headrace.node.volumes.pod_volumes import Source
+from headrace.node.world import WorldRefused
+from headrace.spec.kind import Json
+
+_START_S = 75.0
+_START_ERROR_CODE = 128
+_RESOLV_CONF = Path("/etc/resolv.conf")
+
+
+async def start(
+    shared: Shared, pod: PodSpec, record: PodRecord, container: Container, attempt: int, volumes: Mapping[str, Source]
+) -> None:
+    """Start an attempt and note in `record` what came of it. Idempotent: the world starts an attempt once.
+
+    Raises:
+        Unavailable: the world or the API server cannot be asked now; nothing is noted.
+    """
+    mine, image = record.of(container.name), str(container.raw.get("image") or "host")
+    try:
+        order = await _order(shared, pod, record, container, attempt, volumes)
+        answer = await shared.world.request("container.start", timeout_s=_START_S, **order)
+    except ImageTrouble as trouble:
+        mine.note_trouble(trouble.reason, trouble.message, shared.now())
+        shared.events.warning(pod, "Failed", f"Error: {trouble.reason}: {trouble.message}")
+    except WorldRefused as refusal:
+        _refused(shared, pod, record, container, attempt, refusal)
+    except (InvalidSpec, NotFound, Unsupported) as error:
+        mine.note_trouble("CreateContainerConfigError", str(error), shared.now())
+        shared.events.warning(pod, "Failed", f"Error: {error}")
+    else:
+        if lifecycle.note_started(pod, record, container.name, attempt, int(answer["started"]["wall_ns"])):
+            shared.events.normal(pod, "Pulled", f'Container image "{image}" already present on machine')
+            shared.events.normal(pod, "Created", f"Created container: {container.name}")
+            shared.events.normal(pod, "Started", f"Started container {container.name}")
+
+
+def _refused(
+    shared: Shared, pod: PodSpec, record: PodRecord, container: Container, attempt: int, refusal: WorldRefused
+) -> None:
+    shared.events.warning(pod, "Failed", f"Error: {refusal}")
+    if refusal.code == "StartFailed":
+        at = shared.clock.now().timestamp()
+        lifecycle.note_started(pod, record, container.name, attempt, int(at * 1e9))
+        record.of(container.name).note_exited(
+            attempt, int(at * 1e9), exit_code=_START_ERROR_CODE, reason="StartError", message=str(refusal)
+        )
+    elif refusal.code == "NotFound":
+        record.prepared = False  # the pod is not in this world any more: it is made again
+    else:
+        record.of(container.name).note_trouble("CreateContainerError", str(refusal), shared.now())
+
+
+async def _order(
+    shared: Shared, pod: PodSpec, record: PodRecord, container: Container, attempt: int, volumes: Mapping[str, Source]
+) -> Json:
+    ill = await shared.published.trouble(pod.uid, frozenset(str(mount["name"]) for mount in container.mounts))
+    if ill:
+        raise WorldRefused(f"{ill} The container is not started over it.", code="VolumeUnhealthy")
+    around = env.Around(
+        base=shared.base_environment,
+        services=network.service_variables(pod, shared.names.services(pod.namespace)),
+        pod=shared.facts(record.address),
+        allocatable=shared.allocatable,
+        objects={r: await shared.objects.get(r, pod.namespace, pod.uid) for r in env.references(container)},
+    )
+    environment = env.build(pod, container, around)
+    if environment.skipped:
+        names = ", ".join(environment.skipped)
+        shared.events.warning(pod, "InvalidEnvironmentVariableNames", f"Keys [{names}] from envFrom were skipped.")
+    place = shared.place(pod.uid)
+    prepared = Prepared(
+        env=environment.variables,
+        volumes=volumes,
+        hosts=place.hosts,
+        log=place.log(container.name, attempt),
+        resolv_conf=network.resolv_conf(pod, _machine_resolv_conf()),
+        closed=shared.closed,
+    )
+    return start_order(pod, container, attempt, prepared)
+
+
+def _machine_resolv_conf() -> str:
+    try:
+        return _RESOLV_CONF.read_text()
+    except OSError:
+        return ""  # a machine without name servers is a machine without name servers
