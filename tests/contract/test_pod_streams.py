@@ -1,4 +1,4 @@
-"""kubectl 1.37 reaching into pods: logs and exec through the façade to a node's agent, here a small kubelet."""
+"""Reaching into pods with kubectl 1.37 and RemoteCluster: through the façade to a node's agent, here a small kubelet."""
 
 from __future__ import annotations
 
@@ -17,6 +17,10 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
+
+from headrace.cluster.remote import RemoteCluster
+from headrace.errors import HeadraceError, NotFound
+from headrace.spec.kind import Ref
 
 LOG = b"first line\nsecond line\n"
 
@@ -193,3 +197,40 @@ def test_an_agent_that_is_away_is_named(kubectl: Any, facade: Any, namespace: st
     assert "127.0.0.1:1 cannot be reached" in kubectl("logs", "r", fails=True).stderr
     assert "127.0.0.1:1 cannot be reached" in kubectl("exec", "r", "--", "echo", fails=True).stderr
     facade.call("DELETE", "/api/v1/nodes/away")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.mark.anyio
+async def test_our_own_client_reads_logs_and_runs_commands(
+    kubelet: Kubelet, facade: Any, pod: str, namespace: str
+) -> None:
+    ref = Ref(namespace, pod)
+    async with RemoteCluster.from_kubeconfig(facade.kubeconfig) as cluster:
+        async with cluster.logs(ref, container="main", tail_lines=3) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == LOG
+        assert "tailLines=3" in kubelet.asked[-1]
+        kubelet.go_on.set()
+        async with cluster.logs(ref, container="main", follow=True) as chunks:
+            assert b"".join([chunk async for chunk in chunks]) == LOG + b"last line\n"
+        done = await cluster.exec(ref, ["echo", "a b"], container="main")
+        assert (done.exit_code, done.stdout) == (0, b"a b\n")
+        done = await cluster.exec(ref, ["fail"], container="main")
+        assert (done.exit_code, done.stderr) == (3, b"no good\n")
+        done = await cluster.exec(ref, ["cat"], container="main", stdin=b"x" * 100_000)
+        assert done.stdout == b"x" * 100_000
+
+
+@pytest.mark.anyio
+async def test_our_own_client_is_told_why_not(facade: Any, pod: str, namespace: str) -> None:
+    async with RemoteCluster.from_kubeconfig(facade.kubeconfig) as cluster:
+        with pytest.raises(HeadraceError, match="ContainerCreating"):
+            async with cluster.logs(Ref(namespace, pod), container="waiting"):
+                pass
+        with pytest.raises(HeadraceError, match="container not found"):
+            await cluster.exec(Ref(namespace, pod), ["echo"], container="gone")
+        with pytest.raises(NotFound):
+            await cluster.exec(Ref(namespace, "nobody"), ["echo"])
