@@ -76,9 +76,12 @@ def _immutable_data(kind: Kind[Any], raw: Json, old: Json) -> Problems:
 
 
 def _claim(new: Json, old: Json) -> Problems:
+    # A claim without a class gets the default one when there is one, even later (as in Kubernetes since 1.28).
+    changeable = {"resources", "volumeName"} | ({"storageClassName"} if old.get("storageClassName") is None else set())
+
     def fixed(spec: Json) -> Json:
         resources = spec.get("resources") or {}
-        rest = {key: value for key, value in spec.items() if key not in {"resources", "volumeName"}}
+        rest = {key: value for key, value in spec.items() if key not in changeable}
         return rest | {"limits": resources.get("limits")}
 
     if fixed(new) != fixed(old):
