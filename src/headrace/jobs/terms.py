@@ -15,6 +15,7 @@ RANKS = {"guaranteed": 2, "preferred": 1, "best-effort": 0}
 DEFAULT_DURATION = "1h"
 DEFAULT_WAIT_PRICE = "1.00/h"
 _EARLIER_RUNS = 9
+_NAMELESS = "job"
 
 
 def burst_terms(queue: Doc[Any] | None) -> BurstTerms:
@@ -60,8 +61,13 @@ def expected_duration(job: Doc[Any], queue: Doc[Any] | None, others: Iterable[Do
 
 
 def _family(name: str) -> str:
-    """Return the name without a generated tail: `digits-x7k2p` and `digits-2` are runs of `digits`."""
+    """Return the name without a generated tail: `digits-x7k2p` and `digits-2` are runs of `digits`.
+
+    Jobs that were given no name at all (`job-x7k2p`) are no runs of one another.
+    """
     base, dash, tail = name.rpartition("-")
+    if base == _NAMELESS:
+        return name
     return base if dash and (tail.isdigit() or (len(tail) == 5 and tail.isalnum())) else name
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
 import uvloop
 
+from headrace.errors import HeadraceError
 from headrace.settings import Home, default_home
-from headrace.telemetry import configure
+from headrace.telemetry import configure, logger
+
+PROCESS_FAILED = "process.failed"
 
 
 def run(name: str, program: Callable[[Home], Awaitable[None]]) -> None:
@@ -26,8 +30,20 @@ def run(name: str, program: Callable[[Home], Awaitable[None]]) -> None:
             await program(home)
             group.cancel_scope.cancel()
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(until_asked())
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(until_asked())
+    except* HeadraceError as group:
+        for error in _leaves(group):
+            logger().error(PROCESS_FAILED, error=str(error))
+        sys.exit(1)
+
+
+def _leaves(group: BaseExceptionGroup[HeadraceError]) -> list[BaseException]:
+    leaves: list[BaseException] = []
+    for error in group.exceptions:
+        leaves += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return leaves
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:

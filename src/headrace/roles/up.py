@@ -97,7 +97,9 @@ def stop(home: Home) -> bool:
 
 def _leftovers(home: Home) -> bool:
     """Tell whether processes of a killed supervisor may still be there: each has left a record."""
-    return any((home.root / "run" / f"{name}.json").exists() for name in ("control", "node", *(f"world-{n}" for n in NODES)))
+    return any(
+        (home.root / "run" / f"{name}.json").exists() for name in ("control", "node", *(f"world-{n}" for n in NODES))
+    )
 
 
 def processes(home: Home) -> list[Json]:
@@ -237,12 +239,20 @@ def _supervise(table: Path) -> None:
 
 
 def _log_tails(home: Home) -> str:
-    """Return the last line of each process's log that speaks of an error."""
+    """Return the last error in each process's log, as a sentence each."""
     said = []
     for log in sorted(home.logs.glob("*.log")):
         lines = [line for line in log.read_text(errors="replace").splitlines() if "rror" in line]
-        said += [f" {log.stem}: {lines[-1][-300:]}"] if lines else []
+        said += [f" {log.stem}: {_sentence(lines[-1])}"] if lines else []
     return "".join(said)
+
+
+def _sentence(line: str) -> str:
+    """Return what a JSON log line says went wrong, or the line itself."""
+    try:
+        return str(json.loads(line)["error"])
+    except (ValueError, KeyError, TypeError):
+        return line[-300:]
 
 
 def _started(home: Home, settings: UpSettings, began_s: float, warnings: list[str]) -> Json:
