@@ -1,0 +1,74 @@
+"""A whole Headrace in a directory of its own, started and stopped as people do, and checked for leftovers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+HEADRACE = [str(Path(sys.executable).parent / "headrace")]
+
+
+class Installation:
+    """One state directory and the commands on it."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.env = {**os.environ, "HEADRACE_HOME": str(home)}
+
+    def run(self, *words: str, check: bool = True, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [*HEADRACE, *words], env=self.env, capture_output=True, text=True, timeout=timeout_s, cwd=self.home.parent
+        )
+        if check and done.returncode:
+            raise AssertionError(
+                f"headrace {' '.join(words)} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+            )
+        return done
+
+    def json(self, *words: str) -> Any:
+        return json.loads(self.run(*words, "-o", "json").stdout)
+
+    def up(self) -> None:
+        self.run("up", "--own-cpu", "2", "--own-memory", "2Gi", "--cloud-cpu", "4", "--cloud-memory", "8Gi")
+
+    def pid(self, name: str) -> int:
+        return next(int(row["pid"]) for row in self.json("status") if row["name"] == name)
+
+    def processes(self) -> list[psutil.Process]:
+        """Return every process that has this installation's directory in its environment or its arguments."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                words = [*process.cmdline(), process.environ().get("HEADRACE_HOME", "")]
+            except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+                continue
+            if any(str(self.home) in word for word in words):
+                found.append(process)
+        return [process for process in found if process.pid != os.getpid()]
+
+    def mounts(self) -> list[str]:
+        return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in line]
+
+
+@pytest.fixture
+def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    base = tmp_path_factory.mktemp("i")
+    base.chmod(0o755)
+    made = Installation(base / "h")
+    try:
+        yield made
+    finally:
+        made.run("down", check=False)
+        left = made.processes()
+        for process in left:
+            process.kill()
+        assert not left, f"down left {[process.cmdline() for process in left]}"
+        assert made.mounts() == []
