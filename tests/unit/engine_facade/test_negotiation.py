@@ -77,7 +77,7 @@ def test_aggregated_discovery_is_given_to_those_who_ask_for_it_first() -> None:
         ("/api/v1/namespaces/a/pods/", Target("", "v1", "pods", "a")),
         ("/api/v1/namespaces/a/pods/p", Target("", "v1", "pods", "a", "p")),
         ("/api/v1/namespaces/a/pods/p/log", Target("", "v1", "pods", "a", "p", "log")),
-        ("/api/v1/namespaces/a/pods/p/proxy/x/y", Target("", "v1", "pods", "a", "p", "proxy", "x/y")),
+        ("/api/v1/namespaces/a/pods/p/proxy/x/y", Target("", "v1", "pods", "a", "p", "proxy")),
         ("/api/v1/nodes/n/status", Target("", "v1", "nodes", name="n", subresource="status")),
         ("/apis/headrace.io/v1alpha1/trainjobs", Target("headrace.io", "v1alpha1", "trainjobs")),
         ("/apis/a.io/v1/namespaces/n/status/x", Target("a.io", "v1", "status", "n", "x")),

@@ -8,7 +8,7 @@ from headrace.errors import NotFound
 
 
 class Target(NamedTuple):
-    """The parts of a resource URL. `rest` is what follows a subresource, such as the path of a proxied request."""
+    """The parts of a resource URL; what follows the subresource `proxy` is left out."""
 
     group: str
     version: str
@@ -16,7 +16,6 @@ class Target(NamedTuple):
     namespace: str = ""
     name: str = ""
     subresource: str = ""
-    rest: str = ""
 
 
 _OF_NAMESPACE = {"status", "finalize"}
@@ -37,7 +36,7 @@ def parse(path: str) -> Target:
     plural, name, subresource, *beyond = [*rest, "", ""][: max(3, len(rest))]
     if not plural or (beyond and subresource != "proxy"):
         raise not_found()
-    return Target(group, version, plural, namespace, name, subresource, "/".join(beyond))
+    return Target(group, version, plural, namespace, name, subresource)
 
 
 def not_found() -> NotFound:
