@@ -37,6 +37,8 @@ from headrace.sdk.manifests import kind_of
 from headrace.settings import Home
 
 ADMIN = "admin"
+TRUSTED = (SYSTEM.name, *(f"system:node:{node}" for node in NODES))
+"""Users who are Headrace itself: what they write is not stamped or injected again."""
 
 
 async def main(home: Home) -> None:
@@ -63,7 +65,10 @@ async def main(home: Home) -> None:
         await _begin(cluster, settings, mode)
         code = CodeStore(home.code, _code_key(home), settings.server, python=sys.executable)
         cache = Cache(cluster)
-        parts = controllers.build(cluster, cache, clock=clock, settings=settings, ledger=ledger, code=code)
+        parts = controllers.build(
+            cluster, cache, clock=clock, settings=settings, ledger=ledger, code=code, trusted=TRUSTED
+        )
+        pipeline.admitters.extend(parts.admitters)
         reads = Reads(cache, parts.workloads, ledger, code, clock)
         facade = build_app(
             pipeline, static=static, accounts=accounts, clock=clock, node_proxy=proxy, extensions=reads.routes()

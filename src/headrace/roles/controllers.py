@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.admission.chain import admitters
+from headrace.admission.review import Admitter
 from headrace.api.code import CodeStore
 from headrace.clock import Clock
 from headrace.cluster.cache import Cache
@@ -47,6 +50,7 @@ class Parts:
 
     runnables: list[Runnable]
     workloads: Workloads
+    admitters: tuple[Admitter, ...]
 
 
 def client_tools(path: str) -> ClientTools:
@@ -58,13 +62,21 @@ def client_tools(path: str) -> ClientTools:
 
 
 def build(
-    cluster: Cluster, cache: Cache, *, clock: Clock, settings: UpSettings, ledger: Ledger, code: CodeStore
+    cluster: Cluster,
+    cache: Cache,
+    *,
+    clock: Clock,
+    settings: UpSettings,
+    ledger: Ledger,
+    code: CodeStore,
+    trusted: Iterable[str],
 ) -> Parts:
     """Return all controllers over one cache, which the caller runs in one group."""
     events = Recorder(cluster, "headrace", clock=clock)
     capabilities = Capabilities(tools=client_tools(settings.path))
     observer = DatasetObserver(cache)
-    data = DataPlane(Resolver(cache, observer), capabilities)
+    resolver = Resolver(cache, observer)
+    data = DataPlane(resolver, capabilities)
     workloads = Workloads(cluster, cache, data, clock, events)
     return Parts(
         runnables=[
@@ -74,6 +86,9 @@ def build(
             _metering(cluster, cache, ledger),
         ],
         workloads=workloads,
+        admitters=admitters(
+            cache, observer, resolver, capabilities_of=lambda _pool: capabilities, trusted=frozenset(trusted)
+        ),
     )
 
 
