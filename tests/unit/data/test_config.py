@@ -113,14 +113,20 @@ def test_a_claim_of_our_own_driver_is_written_out() -> None:
         "volumeAttributes": {"profile": "juicefs", "mountPoint": "juicefs://digits", "option.subdir": "/a"},
         "nodePublishSecretRef": {"name": "jfs", "namespace": "vision"},
     }
-    volume = ClaimVolume(claim="digits", csi=csi, secret_keys=("metaurl",))
+    words = ("noatime", "subdir=/z", "cache-size=5")
+    volume = ClaimVolume(claim="digits", csi=csi, mount_options=words, secret_keys=("metaurl",))
     data = dataset({"mountPoint": "pvc://digits", "path": "/", "options": {"subdir": "/b"}})
     mounts = rendered(data, volumes={"digits": volume})["mounts"]
     assert mounts == [
         {
             "mountPoint": "juicefs://digits",
             "path": "/",
-            "options": {"subdir": "/b", "metaurl": "/etc/fluid/secrets/jfs/metaurl"},
+            "options": {
+                "noatime": "",
+                "cache-size": "5",
+                "subdir": "/b",
+                "metaurl": "/etc/fluid/secrets/jfs/metaurl",
+            },
         }
     ]
 
@@ -181,8 +187,10 @@ def test_mount_options_come_from_spec_or_annotation() -> None:
         (["ReadWriteMany"], [{"readOnly": True}, {}], {}, False),
         (["ReadWriteMany"], [{"readOnly": True}], {}, True),
         (["ReadWriteMany"], [{}], {"readOnly": True}, True),
+        (["ReadWriteMany"], [{}], {"mountOptions": ["ro"]}, True),
     ],
 )
 def test_who_may_write(modes: list[str], mounts: list[Json], csi: Json, read_only: bool) -> None:
     data = dataset(*mounts, accessModes=modes)
-    assert is_read_only(data, {"c": ClaimVolume(claim="c", csi=csi)}) is read_only
+    options = tuple(csi.get("mountOptions", ()))
+    assert is_read_only(data, {"c": ClaimVolume(claim="c", csi=csi, mount_options=options)}) is read_only

@@ -40,7 +40,7 @@ def test_a_volume_becomes_an_order() -> None:
         {
             "mountPoint": "juicefs://digits",
             "path": "/",
-            "options": {"cache-size": "10", "metaurl": "/etc/fluid/secrets/volume/metaurl"},
+            "options": {"noatime": "", "cache-size": "10", "metaurl": "/etc/fluid/secrets/volume/metaurl"},
         }
     ]
     assert config["targetPath"] == target

@@ -182,6 +182,14 @@ def test_a_client_that_hangs_is_quoted_from_its_log(make: Any) -> None:
     assert "no driver" in warned.message
 
 
+def test_counters_are_no_last_words(make: Any) -> None:
+    status = {"phase": "Failed", "initContainerStatuses": [ended("fluid-fuse-0", 1, '{"bytes": 5}')]}
+    assert wants_evidence(probe(status), make.now, 60)
+    result = outcome(probe(status), Evidence(log="lost the server"), make.now, 60)
+    assert result is not None
+    assert "lost the server" in result.message
+
+
 def test_last_words_are_bounded() -> None:
     assert len(tail("x" * 10_000)) < 700
 

@@ -104,7 +104,7 @@ def is_read_only(dataset: Json, volumes: Mapping[str, ClaimVolume]) -> bool:
     mounts = (dataset.get("spec") or {}).get("mounts") or []
     if mounts and all(mount.get("readOnly") for mount in mounts):
         return True
-    return any(volume.csi.get("readOnly") for volume in volumes.values())
+    return any(volume.csi.get("readOnly") or "ro" in volume.mount_options for volume in volumes.values())
 
 
 def render_config(
@@ -180,9 +180,9 @@ def _mount(
 
 
 def own_mount(volume: ClaimVolume, secret_keys: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-    """Return mount point and options that the attributes of a volume of our own driver spell out.
+    """Return mount point and options that a volume of our own driver spells out.
 
-    Each key of its Secret is an option too, whose value is the file that holds it.
+    Weakest first: its mount options, its attributes, and each key of its Secret, whose value is the file that holds it.
     """
     attributes = volume.csi.get("volumeAttributes") or {}
     point = str(attributes.get(CSI_ATTRIBUTE_MOUNT_POINT, ""))
@@ -193,7 +193,9 @@ def own_mount(volume: ClaimVolume, secret_keys: tuple[str, ...]) -> tuple[str, d
             hint=f"Set spec.csi.volumeAttributes.{CSI_ATTRIBUTE_MOUNT_POINT} of the PersistentVolume, such as "
             "juicefs://name.",
         )
-    options = {
+    words = (word.partition("=") for word in volume.mount_options)
+    options = {key.strip(): value for key, _, value in words}
+    options |= {
         key.removeprefix(CSI_ATTRIBUTE_OPTION_PREFIX): str(value)
         for key, value in attributes.items()
         if key.startswith(CSI_ATTRIBUTE_OPTION_PREFIX)

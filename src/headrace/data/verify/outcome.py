@@ -112,13 +112,17 @@ def _failed(reason: str, what: str, pod: Doc[Any], evidence: Evidence) -> Outcom
 
 
 def _last_words(pod: Doc[Any]) -> str:
-    """Return the termination message of whoever failed, the client first: the app only says that it saw nothing."""
+    """Return the termination message of whoever failed, the client first: the app only says that it saw nothing.
+
+    A client of ours that had served leaves its counters there, as JSON; its words are then in its log.
+    """
     ended = sorted(_statuses(pod), key=lambda status: not _is_client(status))
     for status in ended:
         for state in (status.get("state") or {}, status.get("lastState") or {}):
             terminated = state.get("terminated") or {}
-            if terminated.get("exitCode") and terminated.get("message"):
-                return tail(str(terminated["message"]))
+            message = str(terminated.get("message") or "").strip()
+            if terminated.get("exitCode") and message and not message.startswith("{"):
+                return tail(message)
     return ""
 
 
