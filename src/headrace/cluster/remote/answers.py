@@ -101,5 +101,9 @@ def failures_translated(server: str, what: str, timeout_s: float) -> Iterator[No
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
+    """Return the first words in the chain of causes; the outer errors of the HTTP library often have none."""
+    cause = error.__cause__ or error.__context__
+    if not str(error) and cause is not None:
+        return _reason(cause)
     return str(error).rstrip(".") or type(error).__name__
