@@ -6,23 +6,35 @@ A thin layer: objects are Kubernetes objects, computed answers (waiting, quote, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import anyio
+import anyio.to_thread
 
-from headrace.cluster.protocol import Cluster, MergePatch, Scope
-from headrace.errors import AlreadyExists, Expired, InvalidSpec, NotFound, Unavailable
+from headrace.cluster.protocol import Cluster, ExecResult, MergePatch, Scope
+from headrace.errors import AlreadyExists, InvalidSpec, NotFound, Unavailable
 from headrace.sdk import apply as applying
-from headrace.sdk import code, jobs, manifests
+from headrace.sdk import code, jobs, manifests, watching
 from headrace.sdk.connection import connect
+from headrace.sdk.logs import LogLine, log_lines
+from headrace.spec.conditions import is_true
 from headrace.spec.kind import Doc, Json, Kind, Ref
-from headrace.spec.kinds import PERSISTENT_VOLUME_CLAIM, TRAIN_JOB
-from headrace.spec.names import RUNTIME_PROFILE_LABEL
+from headrace.spec.kinds import DATASET, PERSISTENT_VOLUME_CLAIM, POD, TRAIN_JOB
+from headrace.spec.names import (
+    FLUID_GROUP,
+    HEADRACE_GROUP,
+    JOB_LABEL,
+    READS_GROUP,
+    READS_VERSION,
+    RUNTIME_PROFILE_LABEL,
+    WRAPPER_LABEL,
+)
 
-READS = "/apis/reads.headrace.io/v1alpha1"
+READS = f"/apis/{READS_GROUP}/{READS_VERSION}"
 
 
 class AsyncClient:
@@ -38,11 +50,21 @@ class AsyncClient:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, *, kubeconfig: str | None = None, context: str | None = None, namespace: str = "default"
+        cls,
+        *,
+        kubeconfig: str | None = None,
+        context: str | None = None,
+        namespace: str = "",
+        on_warning: Callable[[str], None] | None = None,
     ) -> AsyncIterator[AsyncClient]:
-        """Connect to the embedded engine of this machine, else to the current kubeconfig's cluster."""
-        async with connect(kubeconfig, context) as cluster:
-            yield cls(cluster, namespace=namespace)
+        """Connect to the embedded engine of this machine, else to the current kubeconfig's cluster.
+
+        Args:
+            namespace: where to work; that of the kubeconfig's context by default.
+            on_warning: is given each warning of the server, such as a field that is accepted but not carried out.
+        """
+        async with connect(kubeconfig, context, on_warning=on_warning) as (cluster, usual):
+            yield cls(cluster, namespace=namespace or usual)
 
     # -- objects ---------------------------------------------------------------------------------------------------
 
@@ -55,30 +77,34 @@ class AsyncClient:
         return await self.cluster.get(kind, self.ref(kind, name, namespace))
 
     async def list(self, kind: Kind[Any], *, namespace: str | None = None, labels: str = "") -> list[Doc[Any]]:
-        """Return all objects; `namespace=""` means those of every namespace."""
-        where = Scope(namespace=self.namespace if namespace is None else namespace, labels=labels)
-        if not kind.namespaced:
-            where = Scope(labels=labels)
-        found: list[Doc[Any]] = []
-        resume = ""
-        while True:
-            page = await self.cluster.list(kind, where, resume=resume)
-            found += page.items
-            resume = page.resume
-            if not resume:
-                return found
+        """Return all objects; `namespace=""` means those of every namespace. Raises NotFound for an unknown kind."""
+        inside = self.namespace if namespace is None else namespace
+        where = Scope(namespace=inside if kind.namespaced else "", labels=labels)
+        try:
+            return await watching.every(self.cluster, kind, where)
+        except NotFound as error:  # a list is empty where there are no objects, so it is the kind that is not there
+            hint = (
+                "Install Headrace's CRDs and controllers there." if kind.group in {HEADRACE_GROUP, FLUID_GROUP} else ""
+            )
+            raise NotFound(f"This cluster knows no {kind.resource}.", hint=hint) from error
 
-    async def apply(self, manifest: Json, *, dry_run: bool = False) -> tuple[str, Doc[Any]]:
+    async def apply(self, manifest: Json, *, base: Path | None = None, dry_run: bool = False) -> tuple[str, Doc[Any]]:
         """Make the server's object what `manifest` says. Idempotent.
+
+        Args:
+            base: where a TrainJob's `spec.code.directory` starts from; the current directory by default.
 
         Returns:
             `created`, `configured` or `unchanged`, and the object.
         """
         kind = manifests.kind_of(manifest)
-        name = (manifest.get("metadata") or {}).get("name")
-        if not name:
-            raise InvalidSpec(f"{kind.name}: metadata.name is missing.", hint="Give the object a name.")
-        ref = self.ref(kind, name, manifest["metadata"].get("namespace", ""))
+        meta = jobs.section(manifest, "metadata")
+        if not meta.get("name"):
+            way = "headrace run -f FILE makes a name up." if kind is TRAIN_JOB else "Give the object a name."
+            raise InvalidSpec(f"{kind.name}: metadata.name is missing.", hint=way)
+        ref = self.ref(kind, meta["name"], meta.get("namespace") or "")
+        if kind is TRAIN_JOB:
+            manifest = await self._packed(manifest, ref.namespace, base, dry_run)
         try:
             live = await self.cluster.get(kind, ref)
         except NotFound:
@@ -92,7 +118,9 @@ class AsyncClient:
         patch = applying.merge_patch(manifest, live.raw)
         if not patch:
             return "unchanged", live
-        return "configured", await self.cluster.patch(kind, ref, MergePatch(patch), dry_run=dry_run)
+        changed = await self.cluster.patch(kind, ref, MergePatch(patch), dry_run=dry_run)
+        # A Secret's stringData is never in the live object, so only the version tells whether something changed.
+        return "unchanged" if not dry_run and changed.version == live.version else "configured", changed
 
     async def delete(self, kind: Kind[Any], name: str, *, namespace: str = "", wait_s: float | None = None) -> None:
         """Delete an object, and wait up to `wait_s` for it to be gone when given; raises NotFound, Unavailable."""
@@ -134,27 +162,18 @@ class AsyncClient:
         ref = self.ref(kind, name, namespace)
         seen: Doc[Any] | None = None
         with anyio.move_on_after(timeout_s):
-            async for seen in self.changes(kind, ref):
-                if until(seen):
-                    return seen
+            async with self.changes(kind, ref) as states:
+                async for seen in states:
+                    if until(seen):
+                        return seen
         raise Unavailable(
             f"{kind.name} {ref} did not get there within {timeout_s:g} s{jobs.last_words(seen)}.",
             hint=f"Look at it with: headrace describe {kind.singular} {name}",
         )
 
-    async def changes(self, kind: Kind[Any], ref: Ref) -> AsyncIterator[Doc[Any] | None]:
-        """Yield an object's states from now on, None while it is absent; goes on over cuts until the caller stops."""
-        where = Scope(namespace=ref.namespace, fields=f"metadata.name={ref.name}")
-        while True:
-            page = await self.cluster.list(kind, where)
-            yield page.items[0] if page.items else None
-            try:
-                async with self.cluster.watch(kind, where, since=page.version) as stream:
-                    async for change in stream:
-                        if change.type != "BOOKMARK":
-                            yield None if change.type == "DELETED" else change.doc
-            except (Expired, Unavailable):
-                await anyio.sleep(0.2)
+    def changes(self, kind: Kind[Any], ref: Ref) -> AbstractAsyncContextManager[AsyncIterator[Doc[Any] | None]]:
+        """Stream an object's states from now on, None while it is absent; goes on over cuts until the caller leaves."""
+        return watching.states(self.cluster, kind, ref)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
@@ -164,42 +183,87 @@ class AsyncClient:
         Raises InvalidSpec for what is wrong with the job or the directory, AlreadyExists for a used name.
         """
         body = jobs.prepared(job, self.namespace)
-        directory = body["spec"].get("code", {}).get("directory")
-        if directory is not None:
-            archive = await anyio.to_thread.run_sync(code.pack, (base or Path.cwd()) / directory)
-            if not dry_run:
-                await self.upload_code(archive, body["metadata"]["namespace"])
-            body["spec"]["code"] = {"archive": archive.digest}
+        body = await self._packed(body, body["metadata"]["namespace"], base, dry_run)
         return await self.cluster.create(TRAIN_JOB, body, dry_run=dry_run)
 
-    async def upload_code(self, archive: code.Archive, namespace: str) -> None:
+    async def _packed(self, body: Json, namespace: str, base: Path | None, dry_run: bool) -> Json:
+        directory = jobs.code_directory(body)
+        if directory is None:
+            return body
+        archive = await anyio.to_thread.run_sync(code.pack, (base or Path.cwd()) / directory)
+        if not dry_run:
+            await self.upload_code(archive, namespace)
+        return jobs.with_archive(body, archive.digest)
+
+    async def upload_code(self, archive: code.Archive, namespace: str = "") -> None:
         """Store a code archive unless the cluster has it already. Idempotent."""
-        path = f"{READS}/namespaces/{namespace}/code/{archive.digest.removeprefix('sha256:')}"
-        known = await self.cluster.request("GET", f"{path}/known")
-        if not known["known"]:
-            await self.cluster.request("PUT", path, body=archive.content)
+        path = f"namespaces/{namespace or self.namespace}/code/{archive.digest.removeprefix('sha256:')}"
+        if not (await self._read(f"{path}/known"))["known"]:
+            await self._read(path, method="PUT", body=archive.content)
 
     async def stop(self, name: str, *, namespace: str = "") -> Doc[Any]:
-        """Ask a job to stop: its pods get their grace period, what it used is billed, the object stays."""
-        ref = self.ref(TRAIN_JOB, name, namespace)
-        return await self.cluster.patch(TRAIN_JOB, ref, MergePatch({"spec": {"suspend": True}}))
+        """Ask a job to stop: its pods get their grace period, what it used is billed, the object stays.
+
+        One that has ended already is left as it is. Returns at once; the phase becomes Suspended later.
+        """
+        job = await self.get(TRAIN_JOB, name, namespace=namespace)
+        if jobs.is_finished(job):
+            return job
+        return await self.cluster.patch(TRAIN_JOB, job.ref, MergePatch({"spec": {"suspend": True}}))
 
     async def why(self, name: str, *, namespace: str = "") -> Json:
         """Return why a job waits (or does not): place in the queue, blockers, choices with costs, and their sources."""
-        return await self._read(f"namespaces/{namespace or self.namespace}/trainjobs/{name}/waiting")
+        return await self._read(f"namespaces/{namespace or self.namespace}/trainjobs/{quote(name, safe='')}/waiting")
 
     async def quote(self, job: Json) -> Json:
         """Return what a job that is not submitted yet would cost and when it would start, a choice per pool."""
         body = jobs.prepared(job, self.namespace)
+        if jobs.code_directory(body) is not None:
+            body = jobs.with_archive(body)  # what the code is changes no price, and packing takes time
         return await self._read(f"namespaces/{body['metadata']['namespace']}/quote", method="POST", body=body)
 
-    @asynccontextmanager
-    async def logs(
-        self, name: str, *, namespace: str = "", **options: Any
-    ) -> AsyncIterator[AsyncIterator[jobs.LogLine]]:
-        """Stream the lines of all workers of a job; see `jobs.log_lines` for `options`."""
-        async with jobs.log_lines(self.cluster, self.ref(TRAIN_JOB, name, namespace), **options) as lines:
-            yield lines
+    def logs(
+        self,
+        name: str,
+        *,
+        namespace: str = "",
+        follow: bool = True,
+        container: str = "",
+        worker: str = "",
+        tail_lines: int | None = None,
+        since_s: float | None = None,
+    ) -> AbstractAsyncContextManager[AsyncIterator[LogLine]]:
+        """Stream the lines of all workers of a job; see `logs.log_lines`."""
+        ref = self.ref(TRAIN_JOB, name, namespace)
+        return log_lines(
+            self.cluster,
+            ref,
+            follow=follow,
+            container=container,
+            worker=worker,
+            tail_lines=tail_lines,
+            since_s=since_s,
+        )
+
+    async def worker_pod(self, name: str, worker: str = "", *, namespace: str = "") -> Doc[Any]:
+        """Return the running pod of a worker (`worker-1`; the first by default); raises NotFound when it does not run."""
+        job = await self.get(TRAIN_JOB, name, namespace=namespace)
+        pods = await self.list(POD, namespace=job.namespace, labels=f"{JOB_LABEL}={name}")
+        return jobs.running_worker(pods, name, worker)
+
+    async def exec(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        worker: str = "",
+        container: str = jobs.MAIN_CONTAINER,
+        stdin: bytes = b"",
+        namespace: str = "",
+    ) -> ExecResult:
+        """Run a command in a worker and wait for it. Its exit code is a value, not an error."""
+        pod = await self.worker_pod(name, worker, namespace=namespace)
+        return await self.cluster.exec(pod.ref, command, container=container, stdin=stdin)
 
     # -- data ------------------------------------------------------------------------------------------------------
 
@@ -208,6 +272,39 @@ class AsyncClient:
         return await self.set_metadata(
             PERSISTENT_VOLUME_CLAIM, claim, labels={RUNTIME_PROFILE_LABEL: profile}, namespace=namespace
         )
+
+    async def wait_for_dataset(self, claim: str, *, namespace: str = "", timeout_s: float) -> Doc[Any]:
+        """Wait until a claim's Dataset has `MountVerified`: a probe mount has listed it wherever it may go.
+
+        Raises Unavailable with the last condition when `timeout_s` passes first, such as the client's own error.
+        """
+        deadline_s = anyio.current_time() + timeout_s
+
+        def labelled(doc: Doc[Any] | None) -> bool:
+            return doc is not None and RUNTIME_PROFILE_LABEL in doc.labels
+
+        doc = await self.wait(PERSISTENT_VOLUME_CLAIM, claim, labelled, namespace=namespace, timeout_s=timeout_s)
+        assert doc is not None
+        name = await self._dataset_of(doc, deadline_s)
+        left_s = max(0.0, deadline_s - anyio.current_time())
+        verified = await self.wait(
+            DATASET, name, lambda d: is_true(d, "MountVerified"), namespace=namespace, timeout_s=left_s
+        )
+        assert verified is not None
+        return verified
+
+    async def _dataset_of(self, claim: Doc[Any], deadline_s: float) -> str:
+        """Return the name of the Dataset that was made for a claim, waiting until it is there."""
+        while True:
+            made = await self.list(DATASET, namespace=claim.namespace, labels=f"{WRAPPER_LABEL}={claim.uid}")
+            if made:
+                return made[0].name
+            if anyio.current_time() > deadline_s:
+                raise Unavailable(
+                    f"Claim {claim.ref} has no Dataset yet{jobs.last_words(claim)}.",
+                    hint=f"Look at it with: headrace describe pvc {claim.name}",
+                )
+            await anyio.sleep(0.1)
 
     # -- money -----------------------------------------------------------------------------------------------------
 
@@ -220,8 +317,20 @@ class AsyncClient:
         return await self._read("usage/replay", query={key: value for key, value in filters.items() if value})
 
     async def _read(self, path: str, *, method: str = "GET", query: Any = None, body: Any = None) -> Json:
-        answer: Json = await self.cluster.request(method, f"{READS}/{path}", query=query, body=body)
+        try:
+            answer: Json = await self.cluster.request(method, f"{READS}/{path}", query=query, body=body)
+        except NotFound as error:
+            if await self._answers_reads():
+                raise
+            raise Unavailable(
+                "This cluster does not answer Headrace's computed reads (waiting, quote, usage, code).",
+                hint=f"Install Headrace there; the API group {READS_GROUP} is missing.",
+            ) from error
         return answer
 
-
-AsyncProgram = Callable[[AsyncClient], Awaitable[Any]]
+    async def _answers_reads(self) -> bool:
+        try:
+            await self.cluster.request("GET", READS)
+        except NotFound:
+            return False
+        return True

@@ -10,6 +10,7 @@ from headrace.cli.session import emit, output_option, run, table
 from headrace.sdk.client import AsyncClient
 from headrace.spec.kind import Doc
 from headrace.spec.kinds import DATASET
+from headrace.units import parse_duration_s
 
 
 @click.group(epilog="Example:  headrace datasets connect starfs-pvc --profile starfs-profile")
@@ -56,5 +57,20 @@ def connect(claim: str, profile: str) -> None:
         await client.connect_dataset(claim, profile)
         click.echo(f"persistentvolumeclaim/{claim} connected with profile {profile}")
         click.echo(f"  → headrace describe pvc {claim}")
+
+    run(program)
+
+
+@datasets.command(epilog="Example:  headrace datasets wait starfs-pvc --timeout 1m")
+@click.argument("claims", nargs=-1, required=True)
+@click.option("--timeout", default="5m", show_default=True)
+def wait(claims: tuple[str, ...], timeout: str) -> None:
+    """Wait until the data of claims has really been listed in every pool it may go to."""
+
+    async def program(client: AsyncClient) -> None:
+        deadline_s = parse_duration_s(timeout)
+        for claim in claims:
+            doc = await client.wait_for_dataset(claim, timeout_s=deadline_s)
+            click.echo(f"persistentvolumeclaim/{claim} verified as dataset/{doc.name}: {_row(doc)[-1]}")
 
     run(program)

@@ -11,10 +11,11 @@ from headrace.clock import parse_time
 from headrace.errors import NotFound
 from headrace.sdk import jobs
 from headrace.sdk.client import AsyncClient
+from headrace.sdk.insight import ClientUse, client_use
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import PERSISTENT_VOLUME_CLAIM, POD, TRAIN_JOB
 from headrace.spec.names import JOB_LABEL, SIDECAR_PREFIX
-from headrace.units import human_duration
+from headrace.units import human_bytes, human_duration
 
 
 @click.command(epilog="Example:  headrace show digits")
@@ -33,6 +34,8 @@ def show(job: str, output: str) -> None:
             _print_pod(pod)
         for mount in doc.spec.get("mounts") or []:
             await _print_claim(client, mount)
+        for use in client_use(pods):
+            _print_use(use)
         bill = await client.usage(job=job, by="span")
         if bill["rows"]:
             click.echo(
@@ -40,6 +43,20 @@ def show(job: str, output: str) -> None:
             )
 
     run(program)
+
+
+def _print_use(use: ClientUse) -> None:
+    counted = use.counters
+    hits = "–" if counted.hit_ratio is None else f"{counted.hit_ratio:.0%}"
+    click.echo(
+        f"line     {use.worker} {use.dataset}: fetched {_bytes(counted.fetched_bytes)}, sent {_bytes(counted.sent_bytes)}, "
+        f"read by the job {_bytes(counted.read_bytes)}, cache hits {hits} ({counted.client}'s own counters)"
+    )
+
+
+def _bytes(size: int | None) -> str:
+    """Return a size for a person; what a client does not count is a dash, never zero."""
+    return "–" if size is None else human_bytes(size)
 
 
 def _print_job(doc: Doc[Any]) -> None:
