@@ -1,0 +1,117 @@
+"""Runs a real client in the foreground for as long as it lives, and saves its counters.
+
+This process stays the container's main one: it passes signals on, looks at the client's metrics every few seconds,
+and leaves the last counters as the termination message, which a client could not do itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from headrace.fuse import counters
+from headrace.fuse.clients.contract import Unusable
+
+STAND_IN_DIRECTORY = "/run/headrace/bin"
+TERMINATION_LOG = "/dev/termination-log"
+CACHE_DIRECTORY = "/var/cache/fluid-fuse"
+_TEMPORARY = "/tmp"
+_LOOK_EVERY_S = 5.0
+_FIRST_LOOK_S = 1.0
+
+
+@dataclass(frozen=True)
+class Command:
+    """A client ready to run. `env` is added to this process's own; secrets are in it or in files, never in `argv`."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    metrics: counters.Source | None = None
+
+
+def find_program(name: str) -> str:
+    """Return the client's path: on PATH, else beside the interpreter, where wheels put it."""
+    beside = os.path.join(os.path.dirname(sys.executable), name)
+    found = shutil.which(name) or (beside if os.access(beside, os.X_OK) else None)
+    if found is None:
+        raise Unusable(f"There is no {name} in this container. Use an image that has it, or `pip install {name}-bin`.")
+    return found
+
+
+def cache_directory(wanted: str) -> str:
+    """Return where the client may cache: what was asked, else the usual place where it is writable, else /tmp."""
+    if wanted:
+        return wanted
+    return CACHE_DIRECTORY if os.access(CACHE_DIRECTORY, os.W_OK) else f"{_TEMPORARY}/fuse-cache"
+
+
+def child_environment(added: Mapping[str, str]) -> dict[str, str]:
+    """Return the client's environment: the stand-in for fusermount3 is found first, and HOME can be written."""
+    path = os.environ.get("PATH", os.defpath)
+    if os.path.isdir(STAND_IN_DIRECTORY) and STAND_IN_DIRECTORY not in path.split(":"):
+        path = f"{STAND_IN_DIRECTORY}:{path}"
+    return {**os.environ, "HOME": _TEMPORARY, **added, "PATH": path}
+
+
+def run(command: Command) -> int:
+    """Run the client until it ends; return its exit code, 0 when it ended because it was asked to."""
+    client = subprocess.Popen(command.argv, env=child_environment(command.env))
+    asked = False
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(write)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    pidfd = os.pidfd_open(client.pid)
+    poller = select.poll()
+    for fd in (read, pidfd):
+        poller.register(fd, select.POLLIN)
+    seen = _look(command.metrics, None)
+    pause_s = _FIRST_LOOK_S
+    while True:
+        ready = {fd for fd, _ in poller.poll(pause_s * 1000)}
+        if pidfd in ready:
+            break
+        if read in ready:
+            os.read(read, 512)
+            asked = True
+        seen = _look(command.metrics, seen)
+        pause_s = _LOOK_EVERY_S if seen else _FIRST_LOOK_S
+        if read in ready:
+            client.send_signal(signal.SIGTERM)
+    code = client.wait()
+    if seen is not None:
+        with suppress(OSError), open(TERMINATION_LOG, "w", encoding="utf-8") as file:
+            json.dump(seen.to_json(), file)
+    if asked:
+        return 0
+    return code if code >= 0 else 128 - code
+
+
+def main(mounting: Callable[[], Command], copying: Callable[[], Command], arguments: Sequence[str]) -> int:
+    """Run a client's entry point: no argument mounts, `--copy` copies everything into targetPath and ends."""
+    if list(arguments) not in ([], ["--copy"]):
+        print("usage: [--copy]", file=sys.stderr)
+        return 2
+    try:
+        command = copying() if arguments else mounting()
+    except Unusable as error:
+        print(error, file=sys.stderr)
+        return 1
+    return run(command)
+
+
+def _look(source: counters.Source | None, before: counters.Counters | None) -> counters.Counters | None:
+    if source is None:
+        return None
+    seen = source.look() or before
+    with suppress(OSError):  # a container without a writable /tmp has its termination message still
+        counters.keep(seen, source)
+    return seen
