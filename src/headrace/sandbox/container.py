@@ -7,6 +7,7 @@ the program runs.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import socket
 import time
 from collections.abc import Callable
 
-from headrace.sandbox import process, syscalls
+from headrace.sandbox import plain, process, syscalls
 from headrace.sandbox.logs import LogWriter
 from headrace.sandbox.loop import Loop, exit_code, fork
 from headrace.sandbox.memory import Watch
@@ -22,6 +23,7 @@ from headrace.sandbox.root import enter_own_root
 from headrace.sandbox.wire import Message, Refusal
 
 _READ_BYTES = 65536
+_MEMORY_FILE_SYSTEMS = ("/dev/shm", "/tmp")
 _LAST_WORDS_BYTES = 4096  # as much as kubelet takes of a termination message
 
 
@@ -36,9 +38,12 @@ def run(order: Message, report: socket.socket, host_proc: int) -> None:
     """
     try:
         log = LogWriter(**order["log"])
-        syscalls.unshare(syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC)
-        socket.sethostname(order["hostname"])
-        enter_own_root(order, stage=order["stage"], fresh_proc=order["fresh_proc"])
+        if order["is_plain"]:
+            syscalls.set_child_subreaper()
+        else:
+            syscalls.unshare(syscalls.CLONE_NEWUTS | syscalls.CLONE_NEWIPC)
+            socket.sethostname(order["hostname"])
+            enter_own_root(order, stage=order["stage"], fresh_proc=order["fresh_proc"])
         _Container(order, report, log).run(host_proc)
     except Refusal as refusal:
         _report_failure(report, refusal)
@@ -84,7 +89,8 @@ class _Container:
         socket.send_fds(self._report, [json.dumps({"started": {"pid": answer["pid"], **started}}).encode()], pidfds)
         for fd in (*pidfds, host_proc):
             os.close(fd)
-        syscalls.drop_capabilities()
+        if not self._order["is_plain"]:
+            syscalls.drop_capabilities()
         self._serve({stdout: "stdout", stderr: "stderr"})
 
     def _serve(self, pipes: dict[int, str]) -> None:
@@ -94,7 +100,11 @@ class _Container:
             self._pipes[fd] = stream
             self._loop.on_readable(fd, self._pump(fd, stream))
         if self._order["limits"].get("memory_bytes"):
-            Watch(self._loop, self._order["limits"]["memory_bytes"], self._over_limit).look()
+            own_memory = () if self._order["is_plain"] else _MEMORY_FILE_SYSTEMS
+            limit_bytes = self._order["limits"]["memory_bytes"]
+            Watch(self._loop, limit_bytes, self._members, self._over_limit, own_memory).look()
+        if self._order["is_plain"]:  # no namespace ends us with our world
+            self._loop.on_readable(self._report.fileno(), self._kill_rest)
         self._loop.run()
 
     def _pump(self, fd: int, stream: str) -> Callable[[], None]:
@@ -111,15 +121,29 @@ class _Container:
 
     def _over_limit(self) -> None:
         self._out_of_memory = True
-        _kill_everybody()
+        self._kill_rest()
 
     def _program_ended(self, status: int) -> None:
         """Its end is the container's: whatever it left running is killed, then the last output is written."""
         self._status = status
-        _kill_everybody()
         self._wait_for_rest()
 
+    def _members(self) -> list[int]:
+        """Every process of the container but this one."""
+        if self._order["is_plain"]:
+            return plain.descendants(os.getpid())
+        return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
+
+    def _kill_rest(self) -> None:
+        """Kill every process of the container but this one."""
+        if self._order["is_plain"]:
+            plain.kill_beneath(os.getpid())
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(-1, signal.SIGKILL)
+
     def _wait_for_rest(self) -> None:
+        self._kill_rest()
         try:
             os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
@@ -140,7 +164,8 @@ class _Container:
         words = self._last_words()
         if words:
             report["termination_message"] = words
-        self._report.send(json.dumps({"exited": report}).encode())
+        with contextlib.suppress(OSError):  # the world may have been killed meanwhile
+            self._report.send(json.dumps({"exited": report}).encode())
         self._loop.stop()
 
     def _last_words(self) -> str:
@@ -161,11 +186,16 @@ def _become_program(order: Message, stdout: int, stderr: int, words: int, host_p
         process.use_streams((os.open("/dev/null", os.O_RDONLY), stdout, stderr))
         process.limit(order["limits"])
         process.raise_oom_score(order["oom_score_adj"])
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
-        process.map_ids(order["uid"], order["gid"], outside_uid=0, outside_gid=0)
-        process.give_up_privilege()
+        if order["is_plain"]:
+            if not order["allow_privilege_escalation"]:
+                syscalls.set_no_new_privileges()
+        else:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            process.map_ids(order["uid"], order["gid"], outside_uid=0, outside_gid=0)
+            process.give_up_privilege()
         os.write(words, json.dumps({"pid": pid}).encode())
-        process.execute(order["argv"], order["env"], order["cwd"])
+        where = "on this machine" if order["is_plain"] else "in the container"
+        process.execute(order["argv"], order["env"], order["cwd"], where=where)
     except Refusal as refusal:
         os.write(words, b"\n" + json.dumps(refusal.to_json()).encode())
     except OSError as error:
@@ -188,11 +218,3 @@ def _read_now(fd: int) -> bytes:
         return os.read(fd, _READ_BYTES)
     except BlockingIOError:
         return b""  # the other end was passed to somebody outside
-
-
-def _kill_everybody() -> None:
-    """Kill every process of this PID namespace but its pid 1."""
-    try:
-        os.kill(-1, signal.SIGKILL)
-    except ProcessLookupError:
-        return

@@ -88,7 +88,8 @@ class Container:
         elif self.state == "starting":
             self._waiting.append(call)
         else:
-            call.ok(pid=self.pid, started=self.started)
+            relocated = {"relocated": self.order["relocated"]} if "relocated" in self.order else {}
+            call.ok(pid=self.pid, started=self.started, **relocated)
 
     def answer_waiting(self) -> None:
         """Answer all who wait for the outcome."""

@@ -17,7 +17,7 @@ import termios
 from collections.abc import Callable
 from typing import NamedTuple
 
-from headrace.sandbox import orders, process, syscalls
+from headrace.sandbox import orders, plain, process, syscalls
 from headrace.sandbox.containers import Container, send_signal
 from headrace.sandbox.loop import Loop, exit_code, fork
 from headrace.sandbox.server import Call, Connection, Handler
@@ -32,13 +32,15 @@ class _Order(NamedTuple):
     env: dict[str, str]
     cwd: str
     limits: Message
+    is_plain: bool
 
 
 class _Running:
     """One exec: `pidfd` is its program's, -1 until known and when over."""
 
-    def __init__(self, name: str, connection: Connection) -> None:
+    def __init__(self, name: str, connection: Connection, container: Container) -> None:
         self.name = name
+        self.container = container
         self.connection = connection
         self.pidfd = -1
         self.is_over = False
@@ -68,8 +70,7 @@ class Execs:
         try:
             container = self._find(orders.text(request, "pod"), orders.text(request, "container"))
             own = container.order
-            env = {**own["env"], **orders.variables(request)}
-            order = _Order(orders.argv(request), env, orders.path(request, "cwd", own["cwd"]), own["limits"])
+            order = _order(request, own)
             if has_terminal:
                 _size_terminal(fds[0], orders.whole(request, "columns", 80), orders.whole(request, "rows", 24))
             self._start(call, container, order, fds)
@@ -83,7 +84,7 @@ class Execs:
         with theirs:
             keep = (*fds, theirs.fileno(), init_fd, program_fd)
             pid = fork(lambda: _help(order, fds, theirs, init_fd, program_fd), keep)
-        running = _Running(f"exec-{next(self._numbers)}", call.connection)
+        running = _Running(f"exec-{next(self._numbers)}", call.connection, container)
         self._running[running.name] = running
         call.connection.on_close.append(running.kill)
         failure: list[Refusal] = []
@@ -109,6 +110,12 @@ class Execs:
         self._loop.on_readable(ours.fileno(), hear)
         self._loop.on_exit(pid, ended)
 
+    def container_gone(self, container: Container) -> None:
+        """End what runs in a container that has ended; where there are namespaces the kernel has done so."""
+        for running in self._running.values():
+            if running.container is container:
+                running.kill()
+
     def _over(self, running: _Running, call: Call, code: int, failure: list[Refusal]) -> None:
         del self._running[running.name]
         if running.kill in running.connection.on_close:
@@ -126,6 +133,18 @@ class Execs:
         call.ok(running=running is not None and send_signal(running.pidfd, number))
 
 
+def _order(request: Message, own: Message) -> _Order:
+    """Return what to run in a container that was started by the order `own`."""
+    relocated = own.get("relocated", {})
+    env = {
+        **own["env"],
+        **{name: plain.relocate(value, relocated) for name, value in orders.variables(request).items()},
+    }
+    argv = [plain.relocate(argument, relocated) for argument in orders.argv(request)]
+    cwd = plain.relocate(orders.path(request, "cwd", own["cwd"]), relocated)
+    return _Order(argv, env, cwd, own["limits"], own["is_plain"])
+
+
 def _size_terminal(terminal: int, columns: int, rows: int) -> None:
     if not os.isatty(terminal):
         raise Refusal("Invalid", "tty asks for a terminal; the descriptor passed is none")
@@ -136,7 +155,8 @@ def _help(order: _Order, fds: list[int], report: socket.socket, init_fd: int, pr
     """Enter the container, start the program, pass its pidfd on once it runs, and return its exit code."""
     words, words_end = os.pipe2(os.O_CLOEXEC)
     try:
-        syscalls.setns(init_fd, _CONTAINER)
+        if not order.is_plain:
+            syscalls.setns(init_fd, _CONTAINER)
         pid = fork(lambda: _become(order, fds, program_fd, words_end), (*fds, program_fd, words_end))
     except OSError:
         return 126  # the container has just ended
@@ -157,8 +177,11 @@ def _become(order: _Order, fds: list[int], program_fd: int, words: int) -> int:
     try:
         process.use_streams(fds)
         process.limit(order.limits)
-        syscalls.setns(program_fd, syscalls.CLONE_NEWUSER)
-        process.give_up_privilege()
+        if order.is_plain:
+            syscalls.set_no_new_privileges()
+        else:
+            syscalls.setns(program_fd, syscalls.CLONE_NEWUSER)
+            process.give_up_privilege()
         process.execute(order.argv, order.env, order.cwd)
     except Refusal as refusal:
         os.write(words, json.dumps(refusal.to_json()).encode())

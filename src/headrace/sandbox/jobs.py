@@ -19,6 +19,7 @@ def answer_from_child(loop: Loop, call: Call, work: Callable[[], Message], *, ti
     receive, send = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(send, True)
     pid = fork(lambda: _work(work, send), (send,))
+    loop.on_exit(pid, lambda _status: None)
     os.close(send)
     said = bytearray()
 

@@ -82,8 +82,13 @@ class Journal:
         return [entry for entry in self.entries if entry["seq"] > seq]
 
     def trim(self, upto: int) -> None:
-        """Drop the entries numbered up to and with `upto`. The last one is always kept: it carries the numbering on."""
-        keep = [entry for entry in self.entries if entry["seq"] > upto] or self.entries[-1:]
+        """Drop the entries numbered up to and with `upto`.
+
+        Kept is what the next world needs should this one be killed: the starts of what still runs, and the last entry,
+        which carries the numbering on.
+        """
+        needed = {entry["seq"] for entries in unfinished(self.entries) for entry in entries} | {self.seq}
+        keep = [entry for entry in self.entries if entry["seq"] > upto or entry["seq"] in needed]
         if len(keep) == len(self.entries):
             return
         fresh_path = f"{self._path}.new"

@@ -85,6 +85,11 @@ class Loop:
         os.close(self._wake_in)
         os.close(self._wake_out)
 
+    @property
+    def children(self) -> set[int]:
+        """The children that somebody waits for."""
+        return set(self._children)
+
     def stop(self) -> None:
         """Make `run` return after the present callback."""
         self._running = False

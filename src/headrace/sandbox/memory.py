@@ -8,39 +8,47 @@ the exact proportional sizes are asked for. RLIMIT_AS would break CUDA and Go, w
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from headrace.sandbox.loop import Loop
 
 _OFTEN_S = 0.1
 _SELDOM_S = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-_MEMORY_FILE_SYSTEMS = ("/dev/shm", "/tmp")
 
 
 class Watch:
     """Looks again and again, the more often the closer it is; calls `over` once when the limit is passed.
 
-    Runs in a container's pid 1, whose /proc shows the container's processes only.
+    Args:
+        members: returns the processes to be counted.
+        file_systems: where tmpfs of theirs may be mounted.
     """
 
-    def __init__(self, loop: Loop, limit_bytes: int, over: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loop: Loop,
+        limit_bytes: int,
+        members: Callable[[], Iterable[int]],
+        over: Callable[[], None],
+        file_systems: Iterable[str] = (),
+    ) -> None:
         self._loop = loop
+        self._members = members
+        self._file_systems = tuple(file_systems)
         self._limit_bytes = limit_bytes
         self._over = over
 
     def look(self) -> None:
         """Look now, and from now on."""
-        used = _used_bytes(resident_bytes)
-        if used > self._limit_bytes and _used_bytes(proportional_bytes) > self._limit_bytes:
+        used = self._used_bytes(resident_bytes)
+        if used > self._limit_bytes and self._used_bytes(proportional_bytes) > self._limit_bytes:
             self._over()
             return
         self._loop.later(_OFTEN_S if used > self._limit_bytes / 2 else _SELDOM_S, self.look)
 
-
-def _used_bytes(of_process: Callable[[int], int]) -> int:
-    processes = sum(of_process(int(name)) for name in os.listdir("/proc") if name.isdigit() and name != "1")
-    return processes + sum(map(_tmpfs_bytes, _MEMORY_FILE_SYSTEMS))
+    def _used_bytes(self, of_process: Callable[[int], int]) -> int:
+        return sum(map(of_process, self._members())) + sum(map(_tmpfs_bytes, self._file_systems))
 
 
 def resident_bytes(pid: int) -> int:

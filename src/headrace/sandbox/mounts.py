@@ -22,10 +22,16 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 class Mounts:
-    """The orders about mounts."""
+    """The orders about mounts.
 
-    def __init__(self, loop: Loop) -> None:
+    Args:
+        why_not: the sentence why this machine lets us mount nothing, "" where it does. A tmpfs is then an ordinary
+            directory, and a bind is refused.
+    """
+
+    def __init__(self, loop: Loop, *, why_not: str) -> None:
         self._loop = loop
+        self._why_not = why_not
         self.handlers: dict[str, Handler] = {
             "mount.tmpfs": self._tmpfs,
             "mount.bind": self._bind,
@@ -35,11 +41,17 @@ class Mounts:
 
     def _tmpfs(self, call: Call) -> None:
         target = orders.path(call.request, "target")
+        if self._why_not:
+            os.makedirs(target, mode=0o755, exist_ok=True)
+            call.ok(already=False, plain=True)
+            return
         options = orders.tmpfs({key: value for key, value in call.request.items() if key in ("mode", "size_bytes")})
         answer_from_child(self._loop, call, lambda: mount_tmpfs(target, tmpfs_options(options)), timeout_s=_WITHIN_S)
 
     def _bind(self, call: Call) -> None:
         source, target = orders.path(call.request, "source"), orders.path(call.request, "target")
+        if self._why_not:
+            raise Refusal("Unsupported", f"{source} cannot be bound on {target}: {self._why_not}")
         read_only = orders.flag(call.request, "read_only", False)
         recursive = orders.flag(call.request, "recursive", True)
         answer_from_child(

@@ -6,8 +6,9 @@ A container order, complete (absent keys get the values shown; `?` has none):
     mounts: [{target, source? (and sub_path: "" in it) | tmpfs?: {size_bytes?, mode?}, read_only: false, propagation: "none" | "HostToContainer", recursive: true}],
     masks: [], uid: 65534, gid: 65534, shm_bytes: 64 MiB, etc_hosts: null, resolv_conf: null,
     log: {path, max_bytes: 10 MiB, max_files: 5}, limits: {memory_bytes?, data_bytes?, nofile?, core: 0},
-    termination_message_path: null, oom_score_adj: null
+    termination_message_path: null, oom_score_adj: null, allow_privilege_escalation: false
 
+`allow_privilege_escalation` lets setuid programs work where there are no namespaces; in them nothing ever does.
 `root: "host"` is always read-only: `read_only_root` speaks of directories only.
 """
 
@@ -136,6 +137,7 @@ def container(request: Message) -> Message:
         "masks": [path({"masks": item}, "masks") for item in strings(request, "masks")],
         "uid": whole(request, "uid", _NOBODY),
         "gid": whole(request, "gid", _NOBODY),
+        "allow_privilege_escalation": flag(request, "allow_privilege_escalation", False),
         "shm_bytes": whole(request, "shm_bytes", 64 * _MEBIBYTE, least=1),
         "log": log(request),
         "limits": _limits(request.get("limits") or {}),

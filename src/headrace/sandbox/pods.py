@@ -9,9 +9,9 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from headrace.sandbox import orders, pod
+from headrace.sandbox import orders, plain, pod
 from headrace.sandbox.containers import Container, Pod
 from headrace.sandbox.journal import Entry, Journal
 from headrace.sandbox.loop import Loop
@@ -29,18 +29,30 @@ class Pods:
         stage: a directory that containers' pid 1s may mount on.
         masks: directories hidden in every container, whatever the order says.
         fresh_proc: whether a container can have a /proc of its own.
+        is_plain: whether to do without namespaces, see `plain.py`.
         host_proc: descriptor of the machine's /proc.
     """
 
     def __init__(
-        self, loop: Loop, journal: Journal, *, stage: str, masks: Sequence[str], fresh_proc: bool, host_proc: int
+        self,
+        loop: Loop,
+        journal: Journal,
+        *,
+        stage: str,
+        masks: Sequence[str],
+        fresh_proc: bool,
+        is_plain: bool,
+        host_proc: int,
     ) -> None:
         self._loop = loop
         self._journal = journal
-        self._setting: Message = {"stage": stage, "fresh_proc": fresh_proc}
+        self._setting: Message = {"stage": stage, "fresh_proc": fresh_proc, "is_plain": is_plain}
+        self._is_plain = is_plain
+        self._scratch = os.path.join(stage, "plain")
+        self.on_container_gone: list[Callable[[Container], None]] = []
         self._masks = list(masks)
         self._host_proc = host_proc
-        self._own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._own_namespace = -1 if is_plain else os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._pods: dict[str, Pod] = {}
         self.handlers: dict[str, Handler] = {
             "pod.create": self._create,
@@ -93,8 +105,10 @@ class Pods:
     def _fork_pod(self, name: str, hostname: str, labels: Mapping[str, str]) -> Pod:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            pid = pod.fork_into_new_pid_namespace(
-                self._own_namespace, lambda: pod.run(theirs, self._host_proc), (theirs.fileno(), self._host_proc)
+            pid = pod.fork_pid_1(
+                self._own_namespace,
+                lambda: pod.run(theirs, self._host_proc, is_plain=self._is_plain),
+                (theirs.fileno(), self._host_proc),
             )
         made = Pod(name, hostname, labels, pid, ours)
         self._loop.on_exit(pid, lambda _status: self._pod_gone(made, "Killed"))
@@ -123,6 +137,9 @@ class Pods:
     def _pod_gone(self, lost: Pod, reason: str) -> None:
         """Its pid 1 has been waited for, so the kernel has ended every process beneath it."""
         del self._pods[lost.name]
+        if self._is_plain:
+            plain.end_strays(self._loop.children)
+            plain.forget(os.path.join(self._scratch, lost.name))
         self._loop.forget(lost.fd)
         lost.close()
         reason = "Removed" if lost.removals else reason
@@ -174,6 +191,8 @@ class Pods:
         if home.removals:
             raise Refusal("Conflict", f"pod {home.name} is being removed; nothing starts in it any more")
         order |= {"hostname": home.hostname, "masks": [*order["masks"], *self._masks]}
+        if self._is_plain:
+            order = plain.settle(order, os.path.join(self._scratch, home.name, order["container"]))
         container = self._send_order(home, order)
         home.containers[container.name] = container
         container.answer_start(call)
@@ -225,6 +244,8 @@ class Pods:
                 if "started" in message:
                     self._started(container)
             self._loop.forget(container.report_fd)
+        for call in self.on_container_gone:
+            call(container)
         return container.end(reason)
 
     def _too_slow(self, home: Pod, container: Container) -> None:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from headrace.sandbox import supervised
+from headrace.sandbox import process, supervised, syscalls, unprivileged
 from headrace.sandbox.client import Client
 from headrace.sandbox.journal import boot_id
 from headrace.sandbox.wire import Message
@@ -104,14 +104,17 @@ def missing_features() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_world(directory: str | os.PathLike[str], *arguments: str) -> Iterator[RunningWorld]:
+def running_world(
+    directory: str | os.PathLike[str], *arguments: str, without_namespaces: bool = False
+) -> Iterator[RunningWorld]:
     """Start a world in `directory`, as nobody where the caller is root; end it, and all in it, at the end.
 
     Args:
         arguments: further ones for the command line, such as `--reach`, path.
+        without_namespaces: forbid it to make user namespaces, as some machines do.
     """
     place = os.path.join(os.path.abspath(directory), "world")
-    process = start_world(place, *arguments)
+    process = start_world(place, *arguments, without_namespaces=without_namespaces)
     world = None
     try:
         world = RunningWorld(place, process)
@@ -123,7 +126,7 @@ def running_world(directory: str | os.PathLike[str], *arguments: str) -> Iterato
         process.wait(_WITHIN_S)
 
 
-def start_world(place: str, *arguments: str) -> subprocess.Popen[bytes]:
+def start_world(place: str, *arguments: str, without_namespaces: bool = False) -> subprocess.Popen[bytes]:
     """Start the process of a world and return once its socket answers."""
     socket = os.path.join(place, "world.sock")
     command = [
@@ -137,6 +140,8 @@ def start_world(place: str, *arguments: str) -> subprocess.Popen[bytes]:
         "--socket",
         socket,
     ]
+    if without_namespaces:
+        command = [sys.executable, "-m", "headrace.sandbox.testing", place, *command]
     process = subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL)
 
     def answers() -> bool:
@@ -179,3 +184,20 @@ def mounts_of_machine(path: str) -> list[str]:
     """Return the lines of this process's mountinfo that speak of `path`."""
     with open("/proc/self/mountinfo") as file:
         return [line for line in file if path in line]
+
+
+def forbid_user_namespaces() -> None:
+    """Be in a user namespace that allows no further one, without any capability: what a strict container gives."""
+    uid, gid = os.geteuid(), os.getegid()
+    syscalls.unshare(syscalls.CLONE_NEWUSER)
+    process.map_ids(uid, gid, outside_uid=uid, outside_gid=gid)
+    with open("/proc/sys/user/max_user_namespaces", "w") as file:
+        file.write("0")
+    syscalls.set_no_new_privileges()
+    syscalls.drop_capabilities()
+
+
+if __name__ == "__main__":
+    unprivileged.become(reach=unprivileged.python_paths(), own=[sys.argv[1]])
+    forbid_user_namespaces()
+    os.execvp(sys.argv[2], sys.argv[2:])

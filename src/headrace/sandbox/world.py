@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 
-from headrace.sandbox import probe, process, syscalls, unprivileged, wire
+from headrace.sandbox import plain, probe, process, syscalls, unprivileged, wire
 from headrace.sandbox.exec import Execs
 from headrace.sandbox.journal import Journal, Stamp, boot_id, unfinished
 from headrace.sandbox.loop import Loop, exit_code, fork
@@ -65,11 +65,13 @@ class World:
             stage=settings.stage,
             masks=[settings.directory, os.path.dirname(settings.socket), *settings.masks],
             fresh_proc=not features["proc"],
+            is_plain=bool(features["userns"]),
             host_proc=host_proc,
         )
         self._services = Services(self._loop, self._journal)
-        self._mounts = Mounts(self._loop)
+        self._mounts = Mounts(self._loop, why_not=features["userns"])
         self._execs = Execs(self._loop, self._pods.running)
+        self._pods.on_container_gone.append(self._execs.container_gone)
         listener = wire.listen(settings.socket)
         handlers = {
             "hello": self._hello,
@@ -93,6 +95,8 @@ class World:
         self._loop.on_signal(signal.SIGTERM, self._loop.stop)
         self._loop.run()
         self._pods.kill_all()
+        if self._features["userns"]:
+            plain.end_strays(())
         self._stamp.write()
         os.unlink(self._settings.socket)
 
@@ -129,7 +133,9 @@ class World:
         A container's program has our uid for the machine. But its pid is known in our PID namespace, and that of
         whoever may give orders is not.
         """
-        if peer.pid and not self._features["userns"]:
+        if self._features["userns"]:
+            return "" if peer.uid in (0, os.geteuid()) else "only the user who started the world may talk to it"
+        if peer.pid:
             return "a world takes no orders from the processes it runs"
         return ""
 
@@ -189,8 +195,9 @@ def main(arguments: Sequence[str]) -> int:
     outer_in, outer_out = os.pipe2(os.O_CLOEXEC)
     host_proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     uid, gid = os.geteuid(), os.getegid()
-    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID)
-    process.map_ids(0, 0, outside_uid=uid, outside_gid=gid)
+    if not features["userns"]:
+        syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID)
+        process.map_ids(0, 0, outside_uid=uid, outside_gid=gid)
     gc.freeze()
     child = fork(lambda: _be_world(settings, features, host_proc, outer_in), (lock, host_proc, outer_in))
     os.close(outer_in)
@@ -202,8 +209,11 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _be_world(settings: Settings, features: dict[str, str], host_proc: int, outer: int) -> int:
-    syscalls.mount("none", "/", flags=syscalls.MS_PRIVATE | syscalls.MS_REC)
-    syscalls.mount("none", "/", flags=syscalls.MS_SHARED | syscalls.MS_REC)
+    if features["userns"]:
+        syscalls.set_child_subreaper()
+    else:
+        syscalls.mount("none", "/", flags=syscalls.MS_PRIVATE | syscalls.MS_REC)
+        syscalls.mount("none", "/", flags=syscalls.MS_SHARED | syscalls.MS_REC)
     if not features["proc"]:
         flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
         syscalls.mount("proc", "/proc", "proc", flags)

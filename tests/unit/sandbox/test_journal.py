@@ -143,3 +143,13 @@ def test_facts_that_cannot_be_written_are_written_later(tmp_path: Path, monkeypa
     assert [entry["type"] for entry in kept.entries] == ["container-exited"]
     assert kept.entries[0]["wall_ns"] < before, "as of when it happened"
     kept.close()
+
+
+def test_trimming_keeps_what_still_runs(tmp_path: Path) -> None:
+    """Otherwise the next world would not know what a killed one ran."""
+    kept = Journal(str(tmp_path))
+    kept.append({"type": "pod-created", "pod": "p"}, {"type": "container-started", "pod": "p", "container": "c"})
+    kept.append({"type": "pod-created", "pod": "q"}, {"type": "pod-removed", "pod": "q"})
+    kept.trim(4)
+    assert [entry["seq"] for entry in kept.entries] == [1, 2, 4], "and the last, which carries the numbering on"
+    kept.close()
