@@ -372,6 +372,17 @@ def test_a_pool_that_is_gone_is_forgotten(world: World) -> None:
     assert world.condition["reason"] == "NoPool"
 
 
+def test_what_is_known_of_a_pool_that_rests_stays(world: World) -> None:
+    world.step().pod_says(SUCCEEDED).step(1)
+    ready = world.observed.pools
+    world.observed = replace(world.observed, pools=(), resting=frozenset({"cloud"}))
+    world.step(10)
+    assert world.condition["status"] == "True"
+    world.observed = replace(world.observed, pools=ready, resting=frozenset())
+    world.step(10)
+    assert not world.observed.pods
+
+
 @pytest.mark.parametrize("state", ["gone", "deleting", "not bound"])
 def test_probes_end_with_their_dataset(world: World, state: str) -> None:
     world.step()

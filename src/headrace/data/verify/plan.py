@@ -33,6 +33,7 @@ class Observed:
         resolved, config: what pods get; None while the Dataset is not Bound.
         secret_versions: of the Secrets that clients read.
         pools: those the Dataset may go to and that are ready.
+        resting: names of those that are not ready now; what is known of them stays.
         pods: probe pods of the Dataset.
         evidence: by pod name, where it was asked for.
     """
@@ -42,6 +43,7 @@ class Observed:
     config: str = ""
     secret_versions: tuple[str, ...] = ()
     pools: tuple[Doc[Any], ...] = ()
+    resting: frozenset[str] = frozenset()
     pods: tuple[Doc[Any], ...] = ()
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
@@ -61,8 +63,12 @@ def plan(
         pool.name: _look(observed, dataset, observed.resolved, pool).turn(now, settings, capabilities_of(pool))
         for pool in observed.pools
     }
+    probed = set(turns)
+    for entry in dataset.status.get("pools") or []:
+        if entry.get("pool") in observed.resting:
+            turns[entry["pool"]] = Turn(entry=entry)
     actions: list[Action] = list(_status(dataset, turns, now))
-    actions += remove(pod for pod in observed.pods if pod.labels.get(POOL_LABEL) not in turns)
+    actions += remove(pod for pod in observed.pods if pod.labels.get(POOL_LABEL) not in probed)
     for turn in turns.values():
         actions += turn.actions
     pauses = [turn.again_after_s for turn in turns.values() if turn.again_after_s is not None]

@@ -107,7 +107,7 @@ class Verifier:
         if verdict.resolved is None or verdict.config is None or dataset.status.get("phase") != BOUND:
             return Observed(dataset=dataset, pods=pods)
         allowed = allowed_pools(dataset, *parts.claims.values())
-        pools = [p for p in self._pools.list() if is_ready(p) and (allowed is None or p.name in allowed)]
+        pools = [pool for pool in self._pools.list() if allowed is None or pool.name in allowed]
         if not any(mode.endswith("Many") for mode in access_modes(dataset.raw)):
             # Its own driver would attach it to the probe's node, away from whoever has it now.
             pools = [pool for pool in pools if mode_of(pool) != NATIVE]
@@ -117,7 +117,8 @@ class Verifier:
             resolved=verdict.resolved,
             config=verdict.config.text,
             secret_versions=tuple(f"{name}@{version}" for name, version in secrets),
-            pools=tuple(sorted(pools, key=lambda pool: pool.name)),
+            pools=tuple(sorted((pool for pool in pools if is_ready(pool)), key=lambda pool: pool.name)),
+            resting=frozenset(pool.name for pool in pools if not is_ready(pool)),
             pods=pods,
         )
 
