@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import socket
 import sys
+import urllib.parse
 from collections.abc import Mapping
 
 from headrace.fuse.clients.contract import Contract, Mount, Unusable, check_options, read_contract, words
@@ -38,7 +39,7 @@ _FLAGS = words(
 # Of a volume's secret as other drivers know it, but of no use to a mount.
 _FORMAT_ONLY = frozenset({"encrypt_rsa_key", "trash-days", "block-size", "format-options", "envs", "mount-options"})
 _PASSWORD_FROM_ENVIRONMENT = ("redis", "rediss", "mysql", "postgres")
-_PASSWORD = re.compile(r"(?P<before>(?P<engine>[a-z0-9]+)://[^:@/]*):(?P<password>[^@]+)@(?P<after>.*)", re.DOTALL)
+_PASSWORD = re.compile(r"(?P<engine>[a-z0-9]+)://(?P<user>[^:@/]*):(?P<password>[^@]+)@(?P<after>.*)", re.DOTALL)
 
 
 def mounting() -> Command:
@@ -109,20 +110,19 @@ def _engine(mount: Mount) -> tuple[str, dict[str, str]]:
     env: dict[str, str] = {}
     found = _PASSWORD.fullmatch(meta)
     if found is not None:
-        if found["engine"] not in _PASSWORD_FROM_ENVIRONMENT:
+        engine, user = found["engine"], found["user"]
+        if engine not in _PASSWORD_FROM_ENVIRONMENT:
             raise Unusable(
-                f"A password in the metaurl of {found['engine']} would be shown by the process list: JuiceFS takes it from "
+                f"A password in the metaurl of {engine} would be shown by the process list: JuiceFS takes it from "
                 "nowhere else. Use client certificates (?cacert=…&cert=…&key=…), or Redis, MySQL or PostgreSQL."
             )
-        meta = f"{found['before']}{'' if found['engine'].startswith('redis') else ':'}@{found['after']}"
-        meta = _without_empty_user(meta)
-        env["META_PASSWORD"] = found["password"]
+        is_redis = engine.startswith("redis")
+        who = (f"{user}@" if user else "") if is_redis else f"{user}:@"
+        meta = f"{engine}://{who}{found['after']}"
+        # JuiceFS escapes it again for PostgreSQL; a MySQL address is no URL and its password not escaped.
+        env["META_PASSWORD"] = found["password"] if engine == "mysql" else urllib.parse.unquote(found["password"])
     env.update(_object_store(mount.options))
     return meta, env
-
-
-def _without_empty_user(meta: str) -> str:
-    return meta.replace("://@", "://", 1)
 
 
 def _object_store(options: Mapping[str, str]) -> dict[str, str]:
