@@ -113,9 +113,19 @@ class Agent:
             self._release_orphans()
             await self._following.run()
 
+    @property
+    def is_attached(self) -> bool:
+        """Whether the world answers and its journal has been replayed."""
+        return self._following.is_attached
+
+    @property
+    def view(self) -> View:
+        """What the endpoint shows; only while the agent runs."""
+        return View(self._shared, self._workers.values)
+
     def app(self) -> Starlette:
-        """Return the node's endpoint (`server`)."""
-        return server.app(View(self._shared, self._workers.values), self._clock)
+        """Return the node's endpoint (`server`); only while the agent runs."""
+        return server.app(self.view, self._clock)
 
     def _share(self, tasks: TaskGroup) -> Shared:
         config, cluster, world = self._config, self._cluster, self._world

@@ -56,6 +56,7 @@ class Following:
         self._find = find
         self._all = all
         self._ready = ready
+        self.is_attached = False
         self._seen_seq = 0
         self._trimmed_seq = 0
         self._trim_wanted = anyio.Event()
@@ -84,6 +85,7 @@ class Following:
                 if not is_replayed and self._seen_seq >= last:
                     is_replayed = await self._reconcile()
         finally:
+            self.is_attached = False
             self._ready(False, "WorldUnreachable", "The node's world does not answer; what runs in it may go on.")
 
     def _hear(self, entry: Json) -> None:
@@ -98,6 +100,7 @@ class Following:
         state = await self._world.request("state")
         for worker in asked:
             worker.reconcile(list(state.get("pods") or []))
+        self.is_attached = True
         self._ready(True, "KubeletReady", "The node's world is attached and its journal replayed.")
         _log.info(JOURNAL_REPLAYED, seq=self._seen_seq, pods=len(asked))
         return True

@@ -8,13 +8,14 @@ runs. The frames are `headrace.sandbox.wire`'s.
 from __future__ import annotations
 
 import math
+import socket
+from array import array
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import anyio
 from anyio import to_thread
-from anyio.abc import UNIXSocketStream
 
 from headrace.errors import HeadraceError, Unavailable
 from headrace.sandbox import wire
@@ -23,6 +24,7 @@ from headrace.telemetry import logger
 
 WORLD_ATTACHED = "world.attached"
 WORLD_LOST = "world.lost"
+WORLD_UNREACHABLE = "world.unreachable"
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 5.0
@@ -116,26 +118,22 @@ class WorldClient:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                stream = await self._connect()
-            except (OSError, TimeoutError) as error:
-                _log.debug("world.unreachable", path=self._path, error=str(error))
+                connection = await to_thread.run_sync(wire.connect, self._path, _CONNECT_S)
+            except OSError as error:
+                _log.debug(WORLD_UNREACHABLE, path=self._path, error=str(error))
             else:
-                if await self._serve(stream, serve):
-                    pause_s = _FIRST_PAUSE_S
+                with connection:
+                    connection.setblocking(False)
+                    if await self._serve(connection, serve):
+                        pause_s = _FIRST_PAUSE_S
             await anyio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
-    async def _connect(self) -> UNIXSocketStream:
-        with anyio.fail_after(_CONNECT_S):
-            socket = await to_thread.run_sync(wire.connect, self._path, _CONNECT_S)
-            socket.setblocking(False)
-            return await UNIXSocketStream.from_socket(socket)
-
-    async def _serve(self, stream: UNIXSocketStream, serve: Callable[[Attachment], Coroutine[Any, Any, None]]) -> bool:
+    async def _serve(self, connection: socket.socket, serve: Callable[[Attachment], Coroutine[Any, Any, None]]) -> bool:
         """Serve one connection until it breaks; tell whether the world answered on it."""
-        session = _Session(stream)
+        session = _Session(connection)
         greeted = False
-        async with stream, anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() as tasks:
             tasks.start_soon(session.read, tasks.cancel_scope)
             try:
                 session.hello = await session.request("hello", (), _CONNECT_S, {})
@@ -145,7 +143,7 @@ class WorldClient:
                 _log.info(WORLD_ATTACHED, path=self._path, world=session.hello.get("world"))
                 await serve(session)
                 await anyio.sleep(math.inf)
-            except Unavailable as error:
+            except HeadraceError as error:
                 _log.warning(WORLD_LOST, path=self._path, error=str(error))
                 tasks.cancel_scope.cancel()
             finally:
@@ -174,9 +172,9 @@ class WorldClient:
 class _Session:
     """One connection."""
 
-    def __init__(self, stream: UNIXSocketStream) -> None:
+    def __init__(self, connection: socket.socket) -> None:
         self.hello: Json = {}
-        self._stream = stream
+        self._socket = connection
         self._sending = anyio.Lock()
         self._next_id = 0
         self._answers: dict[int, Json] = {}
@@ -191,12 +189,19 @@ class _Session:
         """Take in frames until the connection ends, then cancel `scope`."""
         decoder = wire.Decoder()
         try:
-            while True:
-                for message in decoder.feed(await self._stream.receive(_READ_BYTES)):
+            while data := await self._receive():
+                for message in decoder.feed(data):
                     self._take(message)
-        except (anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError, wire.BrokenFrame) as error:
+        except (OSError, wire.BrokenFrame) as error:
             _log.warning(WORLD_LOST, error=repr(error))
-            scope.cancel()
+        scope.cancel()
+
+    async def _receive(self) -> bytes:
+        while True:
+            try:
+                return self._socket.recv(_READ_BYTES)
+            except BlockingIOError:
+                await anyio.wait_readable(self._socket)
 
     def _take(self, message: Json) -> None:
         if "event" not in message:
@@ -226,7 +231,7 @@ class _Session:
                 await answered.wait()
         except TimeoutError as error:
             raise Unavailable(f"The node's world did not answer {op} within {timeout_s:.0f} s.") from error
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError) as error:
+        except OSError as error:
             raise Unavailable(f"The connection to the node's world broke at {op}.") from error
         finally:
             self._waiting.pop(number, None)
@@ -240,14 +245,18 @@ class _Session:
 
     async def _send(self, frame: bytes, fds: Sequence[int]) -> None:
         """Send a whole frame or end the connection: half a frame would make the rest unreadable."""
-        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CONNECT_S) as whole:
-            if fds:
-                await self._stream.send_fds(frame, list(fds))
-            else:
-                await self._stream.send(frame)
-        if whole.cancelled_caught:
-            await self._stream.aclose()
-            raise anyio.ClosedResourceError
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", fds))] if fds else []
+        view = memoryview(frame)
+        with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CONNECT_S):
+            while view:
+                try:
+                    view = view[self._socket.sendmsg([view], rights) :]
+                    rights = []  # descriptors go with the first bytes
+                except BlockingIOError:
+                    await anyio.wait_writable(self._socket)
+        if view:
+            self._socket.shutdown(socket.SHUT_RDWR)
+            raise ConnectionAbortedError
 
     async def follow(self, after: int) -> AsyncIterator[Json]:
         await self.request("follow", (), _ANSWER_S, {"after": after})

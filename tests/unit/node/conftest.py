@@ -326,9 +326,6 @@ class FakeWorld:
 
     def _exec_signal(self, **_: Any) -> None: ...
 
-    def _mount_list(self, prefix: str) -> Json:
-        return {"mounts": [{"target": target} for target in self.mounts if target.startswith(prefix)]}
-
     def _mount_tmpfs(self, target: str, **options: Any) -> None:
         self.mounts[target] = options
 

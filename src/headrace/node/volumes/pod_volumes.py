@@ -167,10 +167,8 @@ class PodVolumes:
             raise Unsupported(f"emptyDir medium {medium!r} is not supported by this node; use Memory or none.")
         if medium == "Memory":
             place.note(name, Note())
-            mounted = await self._world.request("mount.list", prefix=path)
-            if not mounted.get("mounts"):
-                size = _memory_bytes(pod, settings.get("sizeLimit"))
-                await self._world.request("mount.tmpfs", target=path, mode=0o1777, size_bytes=size)
+            size = _memory_bytes(pod, settings.get("sizeLimit"))
+            await self._world.request("mount.tmpfs", target=path, mode=0o1777, size_bytes=size)
         return Source(path)
 
     async def _host_path(self, _pod: PodSpec, volume: Json) -> Source:
