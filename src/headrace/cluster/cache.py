@@ -93,10 +93,13 @@ class Cache:
 
     async def run(self) -> None:
         """Follow the server until cancelled. A kind first asked for while this runs is followed from then on."""
-        async with anyio.create_task_group() as self._tasks:
-            for reflector in self._reflectors.values():
-                self._tasks.start_soon(reflector.run)
-            await anyio.sleep_forever()
+        try:
+            async with anyio.create_task_group() as self._tasks:
+                for reflector in self._reflectors.values():
+                    self._tasks.start_soon(reflector.run)
+                await anyio.sleep_forever()
+        finally:
+            self._tasks = None
 
     def _indexer(self, kind: Kind[T]) -> Indexer[T]:
         if kind not in self._indexers:

@@ -94,9 +94,11 @@ class Indexer(Generic[T]):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     def get(self, ref: Ref) -> Doc[T] | None:
+        """Return one object, or None."""
         return self._docs.get(ref)
 
     def by_index(self, name: str, value: str) -> list[Doc[T]]:
+        """Return the objects for which an index function gave `value`; raises EngineFailed for an unknown index."""
         index = self._indexes.get(name)
         if index is None:
             raise EngineFailed(
@@ -105,17 +107,20 @@ class Indexer(Generic[T]):
         return index.get(value)
 
     def list(self, namespace: str = "") -> list[Doc[T]]:
+        """Return all objects, or those of one namespace."""
         return self._by_namespace.get(namespace) if namespace else list(self._docs.values())
 
     # -- setting up --------------------------------------------------------------------------------------------------
 
     def add_index(self, name: str, function: IndexFunction[T]) -> None:
+        """Index by the values of a function; what it cannot read is in none."""
         index = _Index(name, function)
         for ref, doc in self._docs.items():
             index.put(ref, doc)
         self._indexes[name] = index
 
     def subscribe(self, handler: Handler[T]) -> None:
+        """Tell a handler of everything there is and of every change from now on."""
         self._handlers.append(handler)
         for doc in list(self._docs.values()):
             self._call(handler, None, doc)
@@ -154,6 +159,7 @@ class Indexer(Generic[T]):
     # -- what we did ourselves ---------------------------------------------------------------------------------------
 
     def assume(self, doc: Doc[T]) -> None:
+        """Take the answer to a write of ours, unless the server has told more by now."""
         known = self._docs.get(doc.ref)
         if not is_later(doc.version, self.version, unknown=True) or not self._is_in_scope(doc.raw):
             return
@@ -162,6 +168,7 @@ class Indexer(Generic[T]):
             self._put(doc.ref, self._as_asked(doc))
 
     def assume_deleted(self, doc: Doc[T]) -> None:
+        """Show an object as being deleted, whatever the server still says of its time before."""
         known = self._docs.get(doc.ref)
         if known is not None and known.uid == doc.uid and not known.is_deleting:
             self._deleting[doc.ref] = doc.uid

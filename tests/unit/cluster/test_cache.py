@@ -354,3 +354,18 @@ async def test_versions_that_are_no_numbers_still_work(fake: FakeCluster) -> Non
             "abd",
         )
         assert watched.values == {"a": "2"}
+
+
+async def test_a_stopped_cache_goes_on_where_it_was_with_kinds_asked_for_in_between(fake: FakeCluster) -> None:
+    async with running(fake) as watched:
+        pass
+    fake.seed(POD, {"metadata": {"name": "p", "namespace": "vision"}, "spec": {}})
+    await fake.create(CONFIG_MAP, config("a"))
+    pods = watched.cache.reader(POD)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watched.cache.run)
+        await settle()
+        assert watched.values == {"a": ""}
+        assert pods.get(ref("p")) is not None
+        assert fake.count("list", CONFIG_MAP) == 1
+        tasks.cancel_scope.cancel()
