@@ -23,7 +23,7 @@ from headrace.sandbox.root import enter_own_root
 from headrace.sandbox.wire import Message, Refusal
 
 _READ_BYTES = 65536
-_MEMORY_FILE_SYSTEMS = ("/dev/shm", "/tmp")
+_MEMORY_FILE_SYSTEMS = ("/dev/shm", "/tmp", "/")
 _LAST_WORDS_BYTES = 4096  # as much as kubelet takes of a termination message
 
 
@@ -36,6 +36,7 @@ def run(order: Message, report: socket.socket, host_proc: int) -> None:
     Args:
         host_proc: a /proc of the machine, to know pids as the machine does.
     """
+    syscalls.set_name("container")
     try:
         log = LogWriter(**order["log"])
         if order["is_plain"]:

@@ -57,6 +57,8 @@ class Program:
 
         def ended(status: int) -> None:
             self._has_ended = True
+            with contextlib.suppress(ProcessLookupError):  # what it left running in its group ends with it
+                os.killpg(self.pid, signal.SIGKILL)
             while not heard:
                 hear()
             on_ended(status)

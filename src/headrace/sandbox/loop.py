@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from headrace.sandbox import syscalls
 
-Callback = Callable[[], None]
+Callback = Callable[[], object]
 _FAILED_CHILD = 70
 
 

@@ -28,6 +28,7 @@ def run(orders: socket.socket, host_proc: int, *, is_plain: bool) -> None:
             with `"failed": sentence` when there was nothing to begin with.
         host_proc: a /proc of the machine.
     """
+    syscalls.set_name("pod")
     loop = Loop()
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 

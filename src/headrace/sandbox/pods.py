@@ -5,55 +5,33 @@ Every start and end is in the journal, on disk, before the answer or the event g
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from headrace.sandbox import orders, plain, pod
 from headrace.sandbox.containers import Container, Pod
 from headrace.sandbox.journal import Entry, Journal
 from headrace.sandbox.loop import Loop
 from headrace.sandbox.server import Call, Handler
+from headrace.sandbox.starting import Setting, Starts
 from headrace.sandbox.wire import Message, Refusal
 
-_START_WITHIN_S = 60.0
 _LONGEST_HOSTNAME = 64
 
 
 class Pods:
-    """All pods of one world.
+    """All pods of one world."""
 
-    Args:
-        stage: a directory that containers' pid 1s may mount on.
-        masks: directories hidden in every container, whatever the order says.
-        fresh_proc: whether a container can have a /proc of its own.
-        is_plain: whether to do without namespaces, see `plain.py`.
-        host_proc: descriptor of the machine's /proc.
-    """
-
-    def __init__(
-        self,
-        loop: Loop,
-        journal: Journal,
-        *,
-        stage: str,
-        masks: Sequence[str],
-        fresh_proc: bool,
-        is_plain: bool,
-        host_proc: int,
-    ) -> None:
+    def __init__(self, loop: Loop, journal: Journal, setting: Setting) -> None:
         self._loop = loop
         self._journal = journal
-        self._setting: Message = {"stage": stage, "fresh_proc": fresh_proc, "is_plain": is_plain}
-        self._is_plain = is_plain
-        self._scratch = os.path.join(stage, "plain")
-        self.on_container_gone: list[Callable[[Container], None]] = []
-        self._masks = list(masks)
-        self._host_proc = host_proc
-        self._own_namespace = -1 if is_plain else os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._setting = setting
+        self._starts = Starts(loop, journal, setting)
+        self._own_namespace = -1 if setting.is_plain else os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         self._pods: dict[str, Pod] = {}
+        self.on_container_gone: list[Callable[[Container], None]] = []
         self.handlers: dict[str, Handler] = {
             "pod.create": self._create,
             "pod.remove": self._remove,
@@ -104,11 +82,12 @@ class Pods:
 
     def _fork_pod(self, name: str, hostname: str, labels: Mapping[str, str]) -> Pod:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        host_proc = self._setting.host_proc
         with theirs:
             pid = pod.fork_pid_1(
                 self._own_namespace,
-                lambda: pod.run(theirs, self._host_proc, is_plain=self._is_plain),
-                (theirs.fileno(), self._host_proc),
+                lambda: pod.run(theirs, host_proc, is_plain=self._setting.is_plain),
+                (theirs.fileno(), host_proc),
             )
         made = Pod(name, hostname, labels, pid, ours)
         self._loop.on_exit(pid, lambda _status: self._pod_gone(made, "Killed"))
@@ -137,9 +116,9 @@ class Pods:
     def _pod_gone(self, lost: Pod, reason: str) -> None:
         """Its pid 1 has been waited for, so the kernel has ended every process beneath it."""
         del self._pods[lost.name]
-        if self._is_plain:
+        if self._setting.is_plain:
             plain.end_strays(self._loop.children)
-            plain.forget(os.path.join(self._scratch, lost.name))
+            plain.forget(self._setting.scratch(lost.name))
         self._loop.forget(lost.fd)
         lost.close()
         reason = "Removed" if lost.removals else reason
@@ -176,85 +155,16 @@ class Pods:
 
     # Containers
 
-    def _start(self, call: Call) -> None:
-        order = {**orders.container(call.request), **self._setting}
-        home = self._pod(order["pod"])
-        known = home.containers.get(order["container"])
-        if known is not None:
-            if known.attempt == order["attempt"]:
-                known.answer_start(call)
-                return
-            if known.state != "exited":
-                raise Refusal(
-                    "Conflict", f"attempt {known.attempt} of container {known.name} has not ended; stop it first"
-                )
-        if home.removals:
-            raise Refusal("Conflict", f"pod {home.name} is being removed; nothing starts in it any more")
-        order |= {"hostname": home.hostname, "masks": [*order["masks"], *self._masks]}
-        if self._is_plain:
-            order = plain.settle(order, os.path.join(self._scratch, home.name, order["container"]))
-        container = self._send_order(home, order)
-        home.containers[container.name] = container
-        container.answer_start(call)
-        self._loop.on_readable(container.report_fd, lambda: self._hear_container(container))
-        container.deadline = self._loop.later(_START_WITHIN_S, lambda: self._too_slow(home, container))
-
-    def _send_order(self, home: Pod, order: Message) -> Container:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        text = os.memfd_create("order")
-        try:
-            container = Container(order, ours)
-            with open(text, "wb", closefd=False) as file:
-                file.write(json.dumps(order).encode())
-            os.lseek(text, 0, os.SEEK_SET)
-            home.say({"start": container.tag}, (text, theirs.fileno()))
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            os.close(text)
-            theirs.close()
-        return container
-
-    def _hear_container(self, container: Container) -> None:
-        message = container.hear()
-        if message is None:
-            self._loop.forget(container.report_fd)  # its pid 1 ends; the pod says when it is gone
-            container.hang_up()
-        elif "started" in message:
-            self._started(container)
-
-    def _started(self, container: Container) -> None:
-        try:
-            self._journal.append(
-                {"type": "container-started", **container.identity(), "pid": container.pid, **container.started}
-            )
-        except OSError as error:
-            container.failure = Refusal(
-                "Failed", f"nothing may start while the journal cannot be written: {error.strerror}"
-            )
-            container.kill()
-            return
-        container.run()
-
     def _container_gone(self, container: Container, reason: str) -> Entry | None:
         """Hear what it said last, then take note that no process of it is left."""
-        if container.report_fd >= 0:
-            while (message := container.hear()) is not None:
-                if "started" in message:
-                    self._started(container)
-            self._loop.forget(container.report_fd)
+        self._starts.hear_rest(container)
         for call in self.on_container_gone:
             call(container)
         return container.end(reason)
 
-    def _too_slow(self, home: Pod, container: Container) -> None:
-        container.failure = Refusal(
-            "Timeout",
-            f"container {container.name} was not set up in {_START_WITHIN_S:.0f} s; does one of its volumes hang?",
-        )
-        container.answer_waiting()
-        home.say({"kill": container.tag})
+    def _start(self, call: Call) -> None:
+        order = orders.container(call.request)
+        self._starts.start(call, self._pod(order["pod"]), order)
 
     def _signal(self, call: Call) -> None:
         number = orders.whole(call.request, "signal", least=1)

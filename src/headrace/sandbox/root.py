@@ -91,7 +91,7 @@ def _open_source(mount: Message) -> Entry | None:
 
 def _stand_beside(stage: str) -> None:
     """Make `/` an empty tmpfs, with the old root at `/oldroot`: outside of everything that will be bound from it."""
-    syscalls.mount("tmpfs", stage, "tmpfs", _QUIET, "mode=0755")
+    syscalls.mount("tmpfs", stage, "tmpfs", _QUIET, "mode=0755,size=16m")  # small files only, see _write_files
     os.chdir(stage)
     os.mkdir("oldroot")
     os.mkdir("root")

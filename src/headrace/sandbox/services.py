@@ -31,7 +31,7 @@ class _Service:
         self.restarts = orders.flag(request, "restart", False)
         self.delay_s = _FIRST_RESTART_S
         self.program: Program | None = None
-        self.log: LogWriter | None = None
+        self.finish: list[Callable[[], None]] = []
         self.stops: list[Call] = []
 
     def to_json(self) -> Message:
@@ -69,7 +69,7 @@ class Services:
             call.ok(pid=known.program.pid if known.program else 0)
 
     def _launch(self, service: _Service, call: Call | None) -> None:
-        log = service.log = LogWriter(**service.log_order)
+        log = LogWriter(**service.log_order)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         stdout, stdout_end = os.pipe2(os.O_CLOEXEC)
         stderr, stderr_end = os.pipe2(os.O_CLOEXEC)
@@ -92,11 +92,16 @@ class Services:
         service.program = program
         for fd in (null, stdout_end, stderr_end):
             os.close(fd)
-        pump(self._loop, stdout, lambda data: log.write("stdout", data))
-        pump(self._loop, stderr, lambda data: log.write("stderr", data))
+        service.finish = [
+            pump(self._loop, stdout, lambda data: log.write("stdout", data)),
+            pump(self._loop, stderr, lambda data: log.write("stderr", data)),
+            log.close,
+        ]
 
     def _ended(self, service: _Service, status: int) -> None:
         service.program = None
+        for finish in service.finish:
+            finish()
         code, number = exit_code(status)
         self._journal.note({"type": "service-exited", "service": service.name, "exit_code": code, "signal": number})
         if service.restarts and not service.stops:
@@ -134,13 +139,11 @@ class Services:
 
         def ended(status: int) -> None:
             deadline.cancel()
+            finish()  # what it left running may hold the pipe open; what was said until now is the answer
             if failure:
                 call.fail(failure[0])
                 return
-            # What it left running may hold the pipe open; what was said until now is the answer.
-            self._loop.later(
-                0, lambda: call.ok(exit_code=exit_code(status)[0], output=text(), truncated=len(said) > most_bytes)
-            )
+            call.ok(exit_code=exit_code(status)[0], output=text(), truncated=len(said) > most_bytes)
 
         def text() -> str:
             return bytes(said[:most_bytes]).decode("utf-8", "replace")
@@ -165,18 +168,36 @@ class Services:
         deadline = self._loop.later(timeout_s, too_slow)
         for fd in (null, output_end):
             os.close(fd)
-        pump(self._loop, output, lambda data: said.extend(data[: most_bytes + 1 - len(said)]))
+        finish = pump(self._loop, output, lambda data: said.extend(data[: most_bytes + 1 - len(said)]))
 
 
-def pump(loop: Loop, fd: int, take: Callable[[bytes], None]) -> None:
-    """Give `take` whatever comes on `fd`, to its end, and close it."""
+def pump(loop: Loop, fd: int, take: Callable[[bytes], None]) -> Callable[[], None]:
+    """Give `take` whatever comes on `fd`, to its end; return what takes the rest that is there and closes `fd`."""
+    os.set_blocking(fd, False)
+    is_open = True
 
-    def move() -> None:
-        data = os.read(fd, _READ_BYTES)
+    def move() -> bool:
+        try:
+            data = os.read(fd, _READ_BYTES)
+        except BlockingIOError:
+            return False
         if data:
             take(data)
-            return
+        else:
+            close()
+        return bool(data)
+
+    def close() -> None:
+        nonlocal is_open
+        is_open = False
         loop.forget(fd)
         os.close(fd)
 
+    def finish() -> None:
+        while is_open and move():
+            continue
+        if is_open:
+            close()
+
     loop.on_readable(fd, move)
+    return finish

@@ -15,16 +15,15 @@ SIGTERM, the op `stop` and `--down` end everything. Control socket (frames as in
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
 
 from headrace.sandbox import orders, table, unprivileged, wire
 from headrace.sandbox.client import Client
+from headrace.sandbox.daemon import daemonise, last_word
 from headrace.sandbox.loop import Loop
 from headrace.sandbox.server import Call, Peer, Server
 from headrace.sandbox.supervised import Supervised
@@ -158,12 +157,12 @@ def main(arguments: Sequence[str]) -> int:
         return _down(wanted)
     lock, holder = _lock(wanted["lock"])
     if lock is None:
-        _say({"pid": holder, "already": True})
+        last_word({"pid": holder, "already": True})
         return 0
     if options[2:] == ["--foreground"]:
         _take_charge(wanted, lock)
         return 0
-    return _daemonise(wanted, lock)
+    return daemonise(lambda: _take_charge(wanted, lock), _log_path(wanted))
 
 
 def _lock(path: str) -> tuple[int | None, int]:
@@ -183,59 +182,12 @@ def _take_charge(wanted: Message, lock: int, *, only_stop: bool = False) -> None
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     supervisor = Supervisor(wanted)
     if not only_stop:
-        _say({"pid": os.getpid(), "already": False})
+        last_word({"pid": os.getpid(), "already": False})
     supervisor.run(only_stop=only_stop)
-
-
-def _daemonise(wanted: Message, lock: int) -> int:
-    """Go on in a process of its own session that no terminal can reach; return in the caller once that is in charge."""
-    words, words_end = os.pipe2(os.O_CLOEXEC)
-    if os.fork() == 0:
-        os.setsid()
-        if os.fork() == 0:
-            _be_daemon(wanted, lock, words_end)
-        os._exit(0)
-    os.close(words_end)
-    os.wait()
-    with open(words, "rb") as file:
-        said = file.read()
-    sys.stdout.buffer.write(said)
-    sys.stdout.flush()
-    if not said:
-        print(f"the supervisor ended at once; see {_log_path(wanted)}", file=sys.stderr)  # noqa: T201
-    return 0 if said else 1
-
-
-def _be_daemon(wanted: Message, lock: int, words: int) -> NoReturn:
-    code = 1
-    try:
-        os.chdir("/")
-        log = os.open(_log_path(wanted), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(words, 1)
-        os.dup2(log, 2)
-        os.close(words)
-        _take_charge(wanted, lock)
-        code = 0
-    except BaseException:  # noqa: BLE001 - the last chance to say why
-        import traceback
-
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(code)
 
 
 def _log_path(wanted: Message) -> str:
     return os.path.join(wanted["directory"], "supervisor.log")
-
-
-def _say(message: Message) -> None:
-    """Tell who started us; that is the last word on stdout."""
-    os.write(1, json.dumps(message).encode() + b"\n")
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.close(null)
 
 
 def _down(wanted: Message) -> int:

@@ -30,6 +30,7 @@ MNT_DETACH = 0x2
 UMOUNT_NOFOLLOW = 0x8
 
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_CAPBSET_DROP = 24
 _PR_SET_SECUREBITS = 28
 _PR_SET_CHILD_SUBREAPER = 36
@@ -157,6 +158,12 @@ def close_range(first: int, last: int) -> None:
 def _prctl(option: int, value: int = 0) -> int:
     zero = ctypes.c_ulong(0)
     return int(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero))
+
+
+def set_name(name: str) -> None:
+    """Be called `name` (15 bytes at most) in process lists; the command line stays that of the first of us."""
+    buffer = ctypes.create_string_buffer(name.encode()[:15])
+    _libc.prctl(_PR_SET_NAME, buffer, 0, 0, 0)
 
 
 def set_dumpable(value: bool) -> None:

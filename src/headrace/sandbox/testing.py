@@ -105,16 +105,17 @@ def missing_features() -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_world(
-    directory: str | os.PathLike[str], *arguments: str, without_namespaces: bool = False
+    directory: str | os.PathLike[str], *arguments: str, main: str = "", without_namespaces: bool = False
 ) -> Iterator[RunningWorld]:
     """Start a world in `directory`, as nobody where the caller is root; end it, and all in it, at the end.
 
     Args:
         arguments: further ones for the command line, such as `--reach`, path.
+        main: Python code to run instead of the module, with the same arguments.
         without_namespaces: forbid it to make user namespaces, as some machines do.
     """
     place = os.path.join(os.path.abspath(directory), "world")
-    process = start_world(place, *arguments, without_namespaces=without_namespaces)
+    process = start_world(place, *arguments, main=main, without_namespaces=without_namespaces)
     world = None
     try:
         world = RunningWorld(place, process)
@@ -126,20 +127,13 @@ def running_world(
         process.wait(_WITHIN_S)
 
 
-def start_world(place: str, *arguments: str, without_namespaces: bool = False) -> subprocess.Popen[bytes]:
+def start_world(
+    place: str, *arguments: str, main: str = "", without_namespaces: bool = False
+) -> subprocess.Popen[bytes]:
     """Start the process of a world and return once its socket answers."""
     socket = os.path.join(place, "world.sock")
-    command = [
-        sys.executable,
-        "-m",
-        "headrace.sandbox.world",
-        "--name",
-        "test",
-        "--directory",
-        place,
-        "--socket",
-        socket,
-    ]
+    program = ["-c", main] if main else ["-m", "headrace.sandbox.world"]
+    command = [sys.executable, *program, "--name", "test", "--directory", place, "--socket", socket]
     if without_namespaces:
         command = [sys.executable, "-m", "headrace.sandbox.testing", place, *command]
     process = subprocess.Popen([*command, *arguments], stdin=subprocess.DEVNULL)

@@ -26,6 +26,7 @@ from headrace.sandbox.mounts import Mounts
 from headrace.sandbox.pods import Pods
 from headrace.sandbox.server import Call, Peer, Server
 from headrace.sandbox.services import Services
+from headrace.sandbox.starting import Setting
 
 _STAMP_EVERY_S = 1.0
 _LOCK_WITHIN_S = 10.0
@@ -59,15 +60,14 @@ class World:
         self._stamp = Stamp(settings.directory)
         self._started_wall_ns = time.time_ns()
         self._host_pid = int(os.readlink("self", dir_fd=host_proc))
-        self._pods = Pods(
-            self._loop,
-            self._journal,
+        setting = Setting(
             stage=settings.stage,
             masks=[settings.directory, os.path.dirname(settings.socket), *settings.masks],
             fresh_proc=not features["proc"],
             is_plain=bool(features["userns"]),
             host_proc=host_proc,
         )
+        self._pods = Pods(self._loop, self._journal, setting)
         self._services = Services(self._loop, self._journal)
         self._mounts = Mounts(self._loop, why_not=features["userns"])
         self._execs = Execs(self._loop, self._pods.running)
@@ -88,6 +88,7 @@ class World:
 
     def run(self, outer: int) -> None:
         """Serve until told to stop, or until `outer`, a pipe whose other end the outer process holds, closes."""
+        syscalls.set_name("world")
         self._end_what_was_lost()
         self._journal.append({"type": "world-started", "world": self._settings.name, "pid": self._host_pid})
         self._tick()

@@ -212,6 +212,12 @@ def test_fuse_mounts_work_where_the_machine_has_them(tmp_path: Path) -> None:
         assert features["userns"]
 
 
+SHORT_START = (
+    "import sys; from headrace.sandbox import mounts, starting, world; starting._START_WITHIN_S = mounts._WITHIN_S = 0.5;"
+    "sys.exit(world.main(sys.argv[1:]))"
+)
+
+
 def test_an_unserved_fuse_mount_hangs_nobody_but_who_opens_it(tmp_path: Path) -> None:
     """The trap: a mount whose client is not there. World, other containers, unmounting and removal all go on."""
     missing = missing_features()
@@ -224,7 +230,7 @@ def test_an_unserved_fuse_mount_hangs_nobody_but_who_opens_it(tmp_path: Path) ->
         "assert ctypes.CDLL(None).mount(b'dead', sys.argv[1].encode(), b'fuse', 6, data) == 0\n"
         "print('mounted', flush=True); time.sleep(1000)\n"
     )
-    with running_world(tmp_path) as world:
+    with running_world(tmp_path, main=SHORT_START) as world:
         world.client.call("pod.create", pod="p")
         dead = os.path.join(world.directory, "dead")
         os.mkdir(dead)
@@ -236,6 +242,12 @@ def test_an_unserved_fuse_mount_hangs_nobody_but_who_opens_it(tmp_path: Path) ->
         assert world.run("p", ["echo", "fine"]).stdout == "fine\n"
         bind = [{"source": dead, "target": "/data", "propagation": "HostToContainer"}]
         world.start("p", "hangs", ["ls", "/data"], mounts=bind)
+        with pytest.raises(Refusal, match="does one of its volumes hang") as refused:
+            world.start("p", "looks-inside", ["true"], mounts=[{**bind[0], "sub_path": "inside"}])
+        assert refused.value.code == "Timeout"
+        wait_until(lambda: len(world.client.call("state")["pods"][0]["containers"]) == 2)
+        with pytest.raises(Refusal, match="took longer than"):
+            world.client.call("mount.bind", source=f"{dead}/inside", target=f"{dead}-2")
         world.client.call("pod.remove", pod="p")
         assert world.client.call("mount.unmount", target=dead, all=True)["unmounted"] == 1
         assert world.client.call("state")["pods"] == []
