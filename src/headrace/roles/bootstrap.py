@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from headrace.engine.builtin.volume_plan import PROVISIONER
 from headrace.roles.settings_file import CLOUD, OWN, UpSettings
 from headrace.spec.kind import Json
 from headrace.spec.names import (
@@ -12,7 +13,7 @@ from headrace.spec.names import (
 )
 
 LOCAL_PATH_CLASS = "local-path"
-LOCAL_PATH_PROVISIONER = "headrace.io/local-path"
+
 CLOUD_TAINT = {"key": VIRTUAL_NODE_TAINT, "value": "headrace", "effect": "NoSchedule"}
 
 # List prices of Alibaba ECI by the second, as a card people can compare with; change them with kubectl edit pool cloud.
@@ -34,7 +35,7 @@ def objects(settings: UpSettings, mode: str) -> list[Json]:
             "apiVersion": "storage.k8s.io/v1",
             "kind": "StorageClass",
             "metadata": {"name": LOCAL_PATH_CLASS, "annotations": {DEFAULT_STORAGE_CLASS_ANNOTATION: "true"}},
-            "provisioner": LOCAL_PATH_PROVISIONER,
+            "provisioner": PROVISIONER,
             "reclaimPolicy": "Delete",
             "volumeBindingMode": "WaitForFirstConsumer",
         },

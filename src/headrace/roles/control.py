@@ -15,6 +15,8 @@ from headrace.clock import SystemClock
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Group
 from headrace.engine import kubeconfig
+from headrace.engine.builtin.admission import admitters as builtin_admitters
+from headrace.engine.builtin.assembly import builtin_controllers
 from headrace.engine.client import LocalCluster
 from headrace.engine.facade.app import UVICORN_OPTIONS, build_app, find_node
 from headrace.engine.facade.node_proxy import NodeProxy
@@ -68,7 +70,15 @@ async def main(home: Home) -> None:
         parts = controllers.build(
             cluster, cache, clock=clock, settings=settings, ledger=ledger, code=code, trusted=TRUSTED
         )
-        pipeline.admitters.extend(parts.admitters)
+        pipeline.admitters.extend((*builtin_admitters(store), *parts.admitters))
+        builtin = builtin_controllers(
+            cluster,
+            cache,
+            pipeline.registry,
+            clock=clock,
+            volumes=home.root / "volumes",
+            root_certificate=authority.pem,
+        )
         reads = Reads(cache, parts.workloads, ledger, code, clock)
         facade = build_app(
             pipeline, static=static, accounts=accounts, clock=clock, node_proxy=proxy, extensions=reads.routes()
@@ -83,7 +93,7 @@ async def main(home: Home) -> None:
         )
         _write_kubeconfigs(home, settings.server, authority, static)
         (home.root / "run" / "notes.json").write_text(json.dumps(notes))
-        async with Group(cache, parts.runnables):
+        async with Group(cache, [*builtin, *parts.runnables]):
             await server.serve(sockets=[listener])
     ledger.close()
 
