@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 import pytest
-from tests.faults.conftest import Installation
+from tests.installation import Installation
 
 WORK = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done"
 SECONDS = 4

@@ -6,12 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 HEADRACE = [str(Path(sys.executable).parent / "headrace")]
 
@@ -56,19 +54,3 @@ class Installation:
 
     def mounts(self) -> list[str]:
         return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in line]
-
-
-@pytest.fixture
-def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    base = tmp_path_factory.mktemp("i")
-    base.chmod(0o755)
-    made = Installation(base / "h")
-    try:
-        yield made
-    finally:
-        made.run("down", check=False)
-        left = made.processes()
-        for process in left:
-            process.kill()
-        assert not left, f"down left {[process.cmdline() for process in left]}"
-        assert made.mounts() == []
