@@ -46,7 +46,7 @@ class Supervised:
         self.restarts = 0
         self.last_exit: Message | None = None
         self._loop = loop
-        self._record = os.path.join(directory, f"{self.name}.process")
+        self._record = os.path.join(directory, f"{self.name}.json")
         self._changed = changed
         self._delay_s = _FIRST_DELAY_S
         self._since_s = 0.0

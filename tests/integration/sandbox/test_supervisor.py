@@ -194,7 +194,7 @@ def test_a_recycled_pid_is_nobody_of_ours(command: Command) -> None:
         run = command.home / "own" / "run"
         run.mkdir(parents=True)
         record = {"pid": stranger.pid, "start_ticks": 1, "boot_id": "another", "argv": ["sleep", "1000"]}
-        (run / "one.process").write_text(json.dumps(record))
+        (run / "one.json").write_text(json.dumps(record))
         if os.geteuid() == 0:
             os.chown(run, 65534, 65534)
         command.up()
