@@ -1,8 +1,9 @@
 """Startup, liveness and readiness probes: thresholds are pure, the asking is one task a probe.
 
 A probe's task lives exactly as long as the attempt it asks about. Startup comes first; liveness and readiness begin
-when it has succeeded. While a startup probe fails, it is asked again sooner than its period says during the first
-period: only what comes after it is sped up by that, and its failures still count once a period.
+when it has succeeded. A startup or readiness probe that fails at first is asked again sooner than its period says,
+a few times: a container that comes up in 0.2 s need not wait for the second look after 10 s. Those early failures are
+not counted.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ async def watch(
     """
     counter = Counter(settings)
     await anyio.sleep(max(0.0, settings.initial_delay_s - ran_for_s))
-    eager = list(_EAGER_S) if kind == "startupProbe" and settings.initial_delay_s == 0 else []
+    eager = list(_EAGER_S) if kind != "livenessProbe" and settings.initial_delay_s == 0 else []
     while True:
         began = anyio.current_time()
         try:

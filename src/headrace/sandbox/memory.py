@@ -22,7 +22,7 @@ class Watch:
 
     Args:
         members: returns the processes to be counted.
-        file_systems: where tmpfs of theirs may be mounted.
+        file_systems: where tmpfs of theirs may be mounted; those that are none are left out.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Watch:
     ) -> None:
         self._loop = loop
         self._members = members
-        self._file_systems = tuple(file_systems)
+        self._file_systems = own_tmpfs(file_systems)
         self._limit_bytes = limit_bytes
         self._over = over
 
@@ -49,6 +49,17 @@ class Watch:
 
     def _used_bytes(self, of_process: Callable[[int], int]) -> int:
         return sum(map(of_process, self._members())) + sum(map(_tmpfs_bytes, self._file_systems))
+
+
+def own_tmpfs(places: Iterable[str]) -> list[str]:
+    """Return those of `places` that are a tmpfs of the caller's own: a volume on disk may lie over one of them."""
+    shown: dict[str, bool] = {}
+    with open("/proc/self/mountinfo") as file:
+        for line in file:
+            mount, _, source = line.partition(" - ")
+            root, target = mount.split(" ")[3:5]
+            shown[target] = root == "/" and source.split(" ")[0] == "tmpfs"  # a later one covers an earlier one
+    return [place for place in places if shown.get(place)]
 
 
 def resident_bytes(pid: int) -> int:

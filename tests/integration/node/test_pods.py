@@ -227,6 +227,14 @@ async def test_out_of_memory(node: Any) -> None:
         assert (ended["reason"], ended["exitCode"]) == ("OOMKilled", 137)
 
 
+async def test_a_volume_over_tmp_is_no_memory(node: Any) -> None:
+    app = sh("sleep 1.5; echo alive", volumeMounts=[{"name": "v", "mountPath": "/tmp"}])
+    app["resources"] = {"limits": {"memory": "64Mi"}}
+    async with node.running():
+        await node.submit(app, volumes=[{"name": "v", "emptyDir": {}}], restartPolicy="Never")
+        await node.until_phase("Succeeded")
+
+
 async def test_last_words(node: Any) -> None:
     async with node.running():
         await node.submit(sh("echo because > /dev/termination-log; exit 4"), restartPolicy="Never")
