@@ -62,8 +62,7 @@ step "2. What the storage engineer applies once, and the one label that connects
 run headrace apply -f storage.yaml -f claims.yaml
 run headrace label pvc digits fluid.io/runtime-profile=juicefs
 run headrace label pvc outputs fluid.io/runtime-profile=juicefs
-run headrace wait dataset/digits --for condition=MountVerified --timeout 60s
-run headrace wait dataset/outputs --for condition=MountVerified --timeout 60s
+run headrace datasets wait digits outputs --timeout 60s
 run headrace datasets list
 
 step "3. The same job file twice: the own pool holds one of them"
@@ -88,7 +87,6 @@ note "Nobody in the cloud pool had a privilege (CapEff of the workers and of the
 printf '%s$ headrace logs digits-2 [-c fluid-fuse-0] | grep CapEff%s\n' "$bold" "$plain"
 headrace logs digits-2 | grep -o '\[worker.*CapEff.*'
 headrace logs digits-2 -c fluid-fuse-0 | grep -o '\[worker.*CapEff.*'
-run headrace datasets usage digits-2
 run headrace get pvc digits outputs
 run headrace why digits-2
 run headrace usage --by span
