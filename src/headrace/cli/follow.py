@@ -7,15 +7,20 @@ from typing import Any
 import anyio
 import click
 
-from headrace.cli.session import money
-from headrace.clock import parse_time
+from headrace.cli import jobview
+from headrace.cli.session import again, money, warn
+from headrace.clock import SystemClock
 from headrace.errors import HeadraceError
 from headrace.sdk import jobs
 from headrace.sdk.client import AsyncClient
+from headrace.sdk.logs import LogLine
+from headrace.sdk.watching import single_error
 from headrace.spec.kind import Doc
 from headrace.units import human_duration
 
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "bright_red")
+_SILENCE_S = 5.0
+"""How long the last lines of a job that has ended may keep us waiting, when nothing comes."""
 
 
 async def to_the_end(client: AsyncClient, job: Doc[Any], *, quiet: bool = False) -> int:
@@ -24,13 +29,11 @@ async def to_the_end(client: AsyncClient, job: Doc[Any], *, quiet: bool = False)
     Cancelled (Ctrl-C), it says that the job goes on and how to come back.
     """
     try:
-        async with anyio.create_task_group() as group:
-            if not quiet:
-                group.start_soon(_print_logs, client, job)
-            ended = await _phases(client, job, quiet)
-    except (KeyboardInterrupt, anyio.get_cancelled_exc_class()):
+        ended = await _follow(client, job, quiet)
+    except anyio.get_cancelled_exc_class():
         click.echo(
-            f"\nDetached; {job.name} goes on. Come back with: headrace logs -f {job.name}   Stop it: headrace stop {job.name}",
+            f"\nDetached; {job.name} goes on. Come back with: {again(f'logs -f {job.name}')}"
+            f"   Stop it: {again(f'stop {job.name}')}",
             err=True,
         )
         raise
@@ -42,73 +45,89 @@ async def to_the_end(client: AsyncClient, job: Doc[Any], *, quiet: bool = False)
     return jobs.exit_code(ended)
 
 
+async def _follow(client: AsyncClient, job: Doc[Any], quiet: bool) -> Doc[Any] | None:
+    """Return the job as it ended; None when it was deleted."""
+    if quiet:
+        return await _phases(client, job, quiet)
+    lines = Lines()
+    with single_error():
+        async with anyio.create_task_group() as group:
+            group.start_soon(lines.print_all, client, job)
+            ended = await _phases(client, job, quiet)
+            await lines.silence()
+            group.cancel_scope.cancel()
+    return ended
+
+
 async def _phases(client: AsyncClient, job: Doc[Any], quiet: bool) -> Doc[Any] | None:
     said = ""
-    async for state in client.changes(job.kind, job.ref):
-        if state is None or state.uid != job.uid:
-            return None
-        line = _phase_line(state)
-        if line != said and not quiet and not jobs.has_ended(state):
-            click.echo(click.style(line, dim=True))
-            said = line
-        if jobs.has_ended(state):
-            return state
+    async with client.changes(job.kind, job.ref) as states:
+        async for state in states:
+            if state is None or state.uid != job.uid:
+                return None
+            if jobs.has_stopped(state):
+                return state
+            line = jobview.headline(state)
+            if line != said and not quiet:
+                click.echo(click.style(f"· {line}", dim=True))
+                said = line
     return None
 
 
-def _phase_line(job: Doc[Any]) -> str:
-    phase = jobs.phase(job).lower()
-    placement = job.status.get("placement") or {}
-    where = f" on {placement['pool']}" if placement.get("pool") else ""
-    attempt = int(placement.get("attempt") or 1)
-    again = f" (attempt {attempt})" if attempt > 1 else ""
-    message = next(
-        (
-            c.get("message", "")
-            for c in reversed(job.status.get("conditions") or [])
-            if c.get("status") == "False" and c.get("message")
-        ),
-        "",
-    )
-    return f"· {phase}{where}{again}" + (
-        f" – {message}" if message and phase in {"queued", "starting", "warming"} else ""
-    )
+class Lines:
+    """Prints workers' lines, each with its worker's name in a colour of its own."""
 
+    def __init__(self) -> None:
+        self._colours: dict[str, str] = {}
+        self._count = 0
+        self._ended = anyio.Event()
 
-async def _print_logs(client: AsyncClient, job: Doc[Any]) -> None:
-    colours: dict[str, str] = {}
-    async with client.logs(job.name, namespace=job.namespace) as lines:
-        async for line in lines:
-            print_line(line, colours)
+    def print(self, line: LogLine) -> None:
+        self._count += 1
+        colour = self._colours.setdefault(line.worker, _COLOURS[len(self._colours) % len(_COLOURS)])
+        click.echo(f"{click.style(f'[{line.worker}]', fg=colour)} {line.text}")
 
+    async def print_all(self, client: AsyncClient, job: Doc[Any]) -> None:
+        """Print until the job has ended. Output that cannot be had is no reason to stop following the job."""
+        try:
+            async with client.logs(job.name, namespace=job.namespace) as lines:
+                async for line in lines:
+                    self.print(line)
+        except HeadraceError as error:
+            warn(f"The workers' output cannot be shown: {error.what}")
+        finally:
+            self._ended.set()
 
-def print_line(line: jobs.LogLine, colours: dict[str, str]) -> None:
-    """Print one worker's line with its name in a colour of its own."""
-    colour = colours.setdefault(line.worker, _COLOURS[len(colours) % len(_COLOURS)])
-    click.echo(f"{click.style(f'[{line.worker}]', fg=colour)} {line.text}")
+    async def silence(self) -> None:
+        """Return when everything has been printed, or nothing more came for a while."""
+        before = -1
+        while self._count != before and not self._ended.is_set():
+            before = self._count
+            with anyio.move_on_after(_SILENCE_S):
+                await self._ended.wait()
 
 
 async def _print_end(client: AsyncClient, job: Doc[Any]) -> None:
-    phase = jobs.phase(job)
-    good = phase == "Succeeded"
-    parts = [
-        click.style(f"{'✔' if good else '✘'} {job.name} {phase.lower()}", fg="green" if good else "red", bold=True)
-    ]
-    status = job.status
-    if status.get("startedAt") and status.get("finishedAt"):
-        seconds = (parse_time(status["finishedAt"]) - parse_time(status["startedAt"])).total_seconds()
+    good = jobs.phase(job) == "Succeeded"
+    text = f"{'✔' if good else '✘'} {job.name} {jobs.phase(job).lower()}"
+    parts = [click.style(text, fg="green" if good else "red", bold=True)]
+    seconds = jobview.ran_s(job, SystemClock().now())
+    if seconds is not None:
         parts.append(f"ran {human_duration(seconds)}")
-    pool = (status.get("placement") or {}).get("pool")
-    if pool:
-        parts.append(f"on {pool}")
-    try:
-        bill = await client.usage(namespace=job.namespace, job=job.name)
-        parts.append(f"cost {money(bill['total'], bill['currency'])}")
-    except HeadraceError:
-        pass  # the bill can be asked for later; the end of the job matters now
+    if jobview.pool(job):
+        parts.append(f"on {jobview.pool(job)}")
+    parts += await _cost(client, job)
     click.echo(" · ".join(parts))
     if not good:
-        reason = status.get("reason") or ""
-        message = status.get("message") or ""
+        reason, message = job.status.get("reason") or "", job.status.get("message") or ""
         click.echo(f"  {reason}: {message}" if reason else f"  {message}")
-        click.echo(f"  → headrace show {job.name}")
+        click.echo(f"  → {again(f'show {job.name}')}")
+
+
+async def _cost(client: AsyncClient, job: Doc[Any]) -> list[str]:
+    """Return the bill as a clause; nothing where it cannot be told, for the end of the job matters now."""
+    try:
+        bill = await client.usage(namespace=job.namespace, job=job.name)
+    except HeadraceError:
+        return []
+    return [f"cost {money(bill['total'], bill['currency'])}" + ("" if bill.get("final", True) else " so far")]

@@ -9,7 +9,17 @@ from typing import Any, NamedTuple
 
 import click
 
-from headrace.errors import Conflict, Denied, HeadraceError, InvalidSpec, NotFound, Unavailable, Unsupported
+from headrace.errors import (
+    Conflict,
+    Denied,
+    Expired,
+    HeadraceError,
+    InvalidSpec,
+    NotFound,
+    QuotaExceeded,
+    Unavailable,
+    Unsupported,
+)
 
 
 class Entry(NamedTuple):
@@ -28,31 +38,35 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run a training job and follow it.", "Jobs"),
     "ps": Entry("jobs", "List jobs with place, state, time and cost.", "Jobs"),
     "why": Entry("jobs", "Say why a job waits, and what each choice would cost.", "Jobs"),
-    "logs": Entry("jobs", "Print or follow the output of a job's workers.", "Jobs"),
-    "exec": Entry("jobs", "Run a command in a worker.", "Jobs"),
-    "stop": Entry("jobs", "Stop a job; it keeps its results and its bill.", "Jobs"),
+    "logs": Entry("workers", "Print or follow the output of a job's workers.", "Jobs"),
+    "exec": Entry("workers", "Run a command in a worker.", "Jobs"),
+    "stop": Entry("jobs", "Stop jobs; they keep their results and their bills.", "Jobs"),
     "show": Entry("show", "Show a job: what you wrote, where and how it ran.", "Jobs"),
     "datasets": Entry("datasets", "List datasets; connect a claim's data to every pool.", "Data"),
     "usage": Entry("usage", "Show what was used and what it cost, to the second.", "Money"),
-    "apply": Entry("objects", "Create or change objects from files.", "Objects"),
+    "apply": Entry("objects", "Create objects, or change them to what files say.", "Objects"),
     "get": Entry("objects", "Print objects.", "Objects"),
-    "describe": Entry("objects", "Print one object with its conditions and events.", "Objects"),
-    "label": Entry("objects", "Set or remove labels.", "Objects"),
-    "annotate": Entry("objects", "Set or remove annotations.", "Objects"),
+    "describe": Entry("describe", "Print one object with its conditions and events.", "Objects"),
+    "label": Entry("metadata", "Set or remove labels.", "Objects"),
+    "annotate": Entry("metadata", "Set or remove annotations.", "Objects"),
     "delete": Entry("objects", "Delete objects.", "Objects"),
-    "wait": Entry("objects", "Wait for a condition, a phase or a deletion.", "Objects"),
+    "wait": Entry("wait", "Wait for a condition, a phase or a deletion.", "Objects"),
     "completion": Entry("completion", "Print the completion script of your shell.", "Shell"),
 }
 
-# Exit codes follow sysexits.h where it has a word for it; a job's own code is passed through by `run`.
 EXIT_CODES: tuple[tuple[type[HeadraceError], int], ...] = (
     (InvalidSpec, 65),
     (NotFound, 66),
     (Unavailable, 69),
     (Unsupported, 69),
     (Conflict, 73),
+    (QuotaExceeded, 75),
+    (Expired, 75),
     (Denied, 77),
 )
+"""As sysexits.h has them; a job's own code is passed through by `run`. EngineFailed and anything new is 70."""
+
+SOFTWARE, IO_ERROR, INTERRUPTED = 70, 74, 130
 
 
 class LazyGroup(click.Group):
@@ -85,11 +99,11 @@ class LazyGroup(click.Group):
 
 
 class Options(NamedTuple):
-    """What the global options said."""
+    """Which cluster and namespace was asked for, before or after the command's name."""
 
-    kubeconfig: str | None
-    context: str | None
-    namespace: str
+    kubeconfig: str | None = None
+    context: str | None = None
+    namespace: str | None = None
 
 
 @click.group(
@@ -99,28 +113,34 @@ class Options(NamedTuple):
 )
 @click.option("--kubeconfig", metavar="FILE", help="Another cluster than this machine's.")
 @click.option("--context", metavar="NAME", help="A context of the kubeconfig.")
-@click.option("-n", "--namespace", default="default", show_default=True, envvar="HEADRACE_NAMESPACE", metavar="NAME")
+@click.option(
+    "-n",
+    "--namespace",
+    envvar="HEADRACE_NAMESPACE",
+    metavar="NAME",
+    help="Namespace to work in; $HEADRACE_NAMESPACE, else that of the context.",
+)
 @click.version_option(package_name="headrace", message="headrace %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, kubeconfig: str | None, context: str | None, namespace: str) -> None:
+def cli(ctx: click.Context, kubeconfig: str | None, context: str | None, namespace: str | None) -> None:
     """Headrace runs AI jobs on your own machines first and in the cloud at peak, with the same data in both."""
     ctx.obj = Options(kubeconfig, context, namespace)
 
 
 def main() -> None:
-    """Entry point: errors become one sentence on stderr and an exit code, never a traceback."""
+    """Entry point: errors become one sentence on stderr and an exit code; a traceback means a bug of ours."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:
-        code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        code = 130
-    except KeyboardInterrupt:
-        code = 130
+        code = cli.main(prog_name="headrace", standalone_mode=False)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except HeadraceError as error:
         code = report(error)
+    except OSError as error:
+        code = _report_os(error)
     except BaseExceptionGroup as group:
         code = report_group(group)
     sys.exit(code if isinstance(code, int) else 0)
@@ -128,12 +148,35 @@ def main() -> None:
 
 def report(error: HeadraceError) -> int:
     """Print an error as people need it and return the exit code for it."""
-    click.echo(f"{click.style('Error:', fg='red', bold=True)} {error.what}", err=True)
-    for path, sentence in getattr(error, "causes", ()):
-        click.echo(f"  {path}: {sentence}", err=True)
+    what, causes = _apart(error.what, [": ".join(filter(None, cause)) for cause in getattr(error, "causes", ())])
+    _print_error(what)
+    for cause in causes:
+        click.echo(f"  {cause}", err=True)
     if error.hint:
         click.echo(f"  → {error.hint}", err=True)
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 70)
+    return exit_code(error)
+
+
+def exit_code(error: HeadraceError) -> int:
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), SOFTWARE)
+
+
+def _apart(what: str, causes: list[str]) -> tuple[str, list[str]]:
+    """Return the sentence and the causes to print below it; servers put them into the sentence too."""
+    if len(causes) > 1 and "; ".join(causes) in what:
+        return what.replace("; ".join(causes), "").rstrip(" .:") + ":", causes
+    return what, [cause for cause in causes if cause not in what]
+
+
+def _report_os(error: OSError) -> int:
+    """A full disk, a directory that may not be written: the system's own word for it is the sentence."""
+    where = f"{error.filename}: " if error.filename else ""
+    _print_error(f"{where}{error.strerror or error}.")
+    return IO_ERROR
+
+
+def _print_error(sentence: str) -> None:
+    click.echo(f"{click.style('Error:', fg='red', bold=True)} {sentence}", err=True)
 
 
 def report_group(group: BaseExceptionGroup[BaseException]) -> int:
@@ -141,7 +184,7 @@ def report_group(group: BaseExceptionGroup[BaseException]) -> int:
     known = group.subgroup(HeadraceError)
     if known is None:
         if group.subgroup(KeyboardInterrupt) is not None:
-            return 130
+            return INTERRUPTED
         raise group
     first: BaseException = known
     while isinstance(first, BaseExceptionGroup):

@@ -7,21 +7,22 @@ from typing import Any
 import click
 
 from headrace.cli.session import money, table
+from headrace.sdk import jobs
 from headrace.spec.kind import Doc, Json
 from headrace.units import human_bytes, human_duration
 
 
 def show(job: Doc[Any], quote: Json) -> None:
     """Print one line for the job and a row for each pool."""
-    click.echo(f"{click.style(job.name, bold=True)}   {quote.get('shape') or shape(job)}")
+    click.echo(f"{click.style(job.name, bold=True)}   {shape(job)}")
     show_choices(quote)
 
 
 def shape(job: Doc[Any]) -> str:
-    spec = job.spec
-    resources = ", ".join(f"{key} {value}" for key, value in (spec.get("resources") or {}).items())
-    workers = spec.get("workers", 1)
-    return f"{workers} worker{'s' if workers != 1 else ''}" + (f" × {resources}" if resources else "")
+    """Return `2 workers × cpu 1, memory 512Mi`."""
+    count = jobs.worker_count(job)
+    resources = ", ".join(f"{key} {value}" for key, value in (job.spec.get("resources") or {}).items())
+    return f"{count} worker{'s' if count != 1 else ''}" + (f" × {resources}" if resources else "")
 
 
 def show_choices(quote: Json) -> None:

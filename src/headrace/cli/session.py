@@ -1,4 +1,4 @@
-"""How a command gets a client and prints an answer: shared options and the three output formats."""
+"""How a command gets a client and prints an answer: cluster options, the three output formats, tables, money."""
 
 from __future__ import annotations
 
@@ -13,29 +13,90 @@ from headrace.cli.main import Options
 from headrace.sdk.client import AsyncClient
 
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table", show_default=True, help="Format."
 )
+everywhere_option = click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="Look in every namespace.")
 
 
-def run(program: Callable[[AsyncClient], Awaitable[R]], options: Options | None = None) -> R:
-    """Run an async program with a client made from the global options, to its end."""
-    chosen = options or click.get_current_context().find_object(Options) or Options(None, None, "default")
+def cluster_options(command: F) -> F:
+    """Take -n, --kubeconfig and --context after the command's name too, where most people write them."""
+
+    def keep(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None:
+            ctx.obj = current_options(ctx)._replace(**{str(parameter.name): value})
+
+    for names, metavar, text in (
+        (("--context",), "NAME", "A context of the kubeconfig."),
+        (("--kubeconfig",), "FILE", "Another cluster than this machine's."),
+        (("-n", "--namespace"), "NAME", "Namespace to work in; that of the context by default."),
+    ):
+        option = click.option(
+            *names,
+            metavar=metavar,
+            help=text,
+            expose_value=False,
+            callback=keep,
+            hidden=names[0] != "-n",
+        )
+        command = option(command)
+    return command
+
+
+def current_options(ctx: click.Context | None = None) -> Options:
+    """Return what the options before and after the command's name said."""
+    found = (ctx or click.get_current_context()).find_object(Options)
+    return found or Options()
+
+
+def run(program: Callable[[AsyncClient], Awaitable[R]]) -> R:
+    """Run an async program with a client of the chosen cluster, to its end. Warnings of the server go to stderr.
+
+    Raises KeyboardInterrupt when Ctrl-C ended it, after everything in it was cancelled and cleaned up.
+    """
+    chosen = current_options()
+    interrupted = False
 
     async def session() -> R:
-        async with AsyncClient.connect(
-            kubeconfig=chosen.kubeconfig, context=chosen.context, namespace=chosen.namespace
-        ) as client:
-            return await program(client)
+        nonlocal interrupted
+        try:
+            async with AsyncClient.connect(
+                kubeconfig=chosen.kubeconfig,
+                context=chosen.context,
+                namespace=chosen.namespace or "",
+                on_warning=warn,
+            ) as client:
+                return await program(client)
+        except anyio.get_cancelled_exc_class():
+            interrupted = True
+            raise
 
-    return anyio.run(session, backend_options={"use_uvloop": False})
+    try:
+        return anyio.run(session)
+    except BaseException:
+        if interrupted:  # what comes out of the event loop then depends on who was cancelled first
+            raise KeyboardInterrupt from None
+        raise
+
+
+def warn(text: str) -> None:
+    """Print what the user should know although the command goes on."""
+    click.echo(f"{click.style('!', fg='yellow', bold=True)} {text}", err=True)
+
+
+def again(words: str) -> str:
+    """Return a command line to suggest, aimed at the same cluster and namespace as this one."""
+    chosen = current_options()
+    given = (("--kubeconfig", chosen.kubeconfig), ("--context", chosen.context), ("-n", chosen.namespace))
+    return " ".join(["headrace", words, *(f"{option} {value}" for option, value in given if value)])
 
 
 def emit(value: Any, output: str) -> bool:
     """Print `value` as JSON or YAML and return True; return False for `table`, which the caller prints itself."""
     if output == "json":
-        click.echo(json.dumps(value, indent=2, default=str))
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
     elif output == "yaml":
         import yaml
 
@@ -43,6 +104,11 @@ def emit(value: Any, output: str) -> bool:
     else:
         return False
     return True
+
+
+def object_list(items: Sequence[Any]) -> dict[str, Any]:
+    """Return objects as one document that `apply -f -` and kubectl can read."""
+    return {"apiVersion": "v1", "kind": "List", "items": list(items)}
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, indent: str = "") -> None:

@@ -1,55 +1,82 @@
-"""What a client knows about TrainJobs: preparing one, telling when it has ended, and merging its workers' logs."""
+"""What a client knows about TrainJobs: preparing one, telling how far it is, and finding its workers."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
-import anyio
-from anyio.streams.memory import MemoryObjectSendStream
-
-from headrace.cluster.protocol import Cluster, Scope
-from headrace.errors import Expired, InvalidSpec, NotFound, Unavailable
+from headrace.errors import InvalidSpec, NotFound
 from headrace.ids import name_suffix
-from headrace.spec.kind import Doc, Json, Ref
-from headrace.spec.kinds import POD, TRAIN_JOB
+from headrace.spec.headrace.trainjob import TERMINAL_PHASES
+from headrace.spec.kind import Doc, Json
+from headrace.spec.kinds import TRAIN_JOB
 from headrace.spec.names import INDEX_LABEL, JOB_LABEL, ROLE_LABEL
 
 MAIN_CONTAINER = "main"
-ENDED = ("Succeeded", "Failed", "Suspended")
-
-
-class LogLine(NamedTuple):
-    """One line of one worker, without its newline."""
-
-    worker: str
-    text: str
+SUSPENDED = "Suspended"
+_NO_DIGEST = f"sha256:{'0' * 64}"
 
 
 def prepared(job: Json, namespace: str) -> Json:
-    """Return a copy of a TrainJob as it can be created: kind, namespace and a name where they were left out."""
+    """Return a copy of a TrainJob as it can be created: kind, namespace and a name where they were left out.
+
+    Raises InvalidSpec for what is no TrainJob at all; its fields are the server's to judge.
+    """
     body = copy.deepcopy(job)
-    body.setdefault("apiVersion", TRAIN_JOB.api_version)
-    body.setdefault("kind", TRAIN_JOB.name)
-    if body["kind"] != TRAIN_JOB.name:
-        raise InvalidSpec(f"A {body['kind']} cannot be run.", hint="Give a TrainJob, or use: headrace apply -f FILE")
-    meta = body.setdefault("metadata", {})
-    meta.setdefault("namespace", namespace)
+    if body.get("apiVersion", TRAIN_JOB.api_version) != TRAIN_JOB.api_version or body.get("kind", "TrainJob") != (
+        TRAIN_JOB.name
+    ):
+        raise InvalidSpec(
+            f"A {body.get('kind')} of {body.get('apiVersion')} cannot be run.",
+            hint="Give a TrainJob of headrace.io/v1alpha1, or use: headrace apply -f FILE",
+        )
+    body |= {"apiVersion": TRAIN_JOB.api_version, "kind": TRAIN_JOB.name}
+    meta, _spec = section(body, "metadata"), section(body, "spec")
+    if not meta.get("namespace"):
+        meta["namespace"] = namespace
     if not meta.get("name"):
-        meta["name"] = f"{meta.pop('generateName', 'job-')}{name_suffix()}"
-    if not isinstance(body.setdefault("spec", {}), dict):
-        raise InvalidSpec("spec must be a mapping.", hint="See: headrace explain trainjob")
+        meta["name"] = f"{meta.pop('generateName', None) or 'job-'}{name_suffix()}"
     return body
 
 
+def section(body: Json, field: str) -> Json:
+    """Return a mapping of a manifest, made where it is missing or empty; raises InvalidSpec where it is no mapping."""
+    value = body.get(field)
+    if value is None:
+        value = body[field] = {}
+    if not isinstance(value, dict):
+        raise InvalidSpec(f"{field} must be a mapping, not {value!r}.", hint="See docs/reference/trainjob.md")
+    return value
+
+
+def code_directory(body: Json) -> str | None:
+    """Return the directory that a TrainJob's manifest names to be packed; None where there is none."""
+    spec = body.get("spec")
+    code = spec.get("code") if isinstance(spec, dict) else None
+    directory = code.get("directory") if isinstance(code, dict) else None
+    return str(directory) if directory else None
+
+
+def with_archive(body: Json, digest: str = _NO_DIGEST) -> Json:
+    """Return a manifest with the packed archive in the place of its code directory."""
+    code = {field: value for field, value in body["spec"]["code"].items() if field != "directory"}
+    return {**body, "spec": {**body["spec"], "code": {**code, "archive": digest}}}
+
+
 def phase(job: Doc[Any]) -> str:
+    """Return the job's phase; one that no controller has seen yet is queued."""
     return str(job.status.get("phase") or "Queued")
 
 
-def has_ended(job: Doc[Any] | None) -> bool:
-    return job is not None and phase(job) in ENDED
+def is_finished(job: Doc[Any]) -> bool:
+    """Tell whether the job has ended for good."""
+    return phase(job) in TERMINAL_PHASES
+
+
+def has_stopped(job: Doc[Any] | None) -> bool:
+    """Tell whether nothing of the job runs and nothing will unless somebody acts: it has ended or is suspended."""
+    return job is not None and (is_finished(job) or phase(job) == SUSPENDED)
 
 
 def exit_code(job: Doc[Any]) -> int:
@@ -58,6 +85,14 @@ def exit_code(job: Doc[Any]) -> int:
         return 0
     code = job.status.get("exitCode")
     return code if isinstance(code, int) and 0 < code < 256 else 1
+
+
+def worker_count(job: Doc[Any]) -> int:
+    """Return how many workers the job has, over all its roles."""
+    roles = job.spec.get("roles") or {}
+    if roles:
+        return sum(int((role or {}).get("replicas") or 1) for role in roles.values())
+    return int(job.spec.get("workers") or 1)
 
 
 def last_words(doc: Doc[Any] | None) -> str:
@@ -70,124 +105,23 @@ def last_words(doc: Doc[Any] | None) -> str:
     return f"; last: {chosen[0].get('message') or chosen[0].get('reason')}".rstrip(".") if chosen else ""
 
 
-@asynccontextmanager
-async def log_lines(
-    cluster: Cluster,
-    job: Ref,
-    *,
-    follow: bool = True,
-    container: str = "",
-    worker: str = "",
-    tail_lines: int | None = None,
-    since_s: float | None = None,
-) -> AsyncIterator[AsyncIterator[LogLine]]:
-    """Stream the lines of a job's workers, merged, as they come.
-
-    Args:
-        follow: go on until the job has ended, over attempts; otherwise end at what there is now.
-        container: another container than the user's, such as `fluid-fuse-0`.
-        worker: only this one (`worker-1`).
-    """
-    send, receive = anyio.create_memory_object_stream[LogLine](256)
-    options: dict[str, Any] = {"container": container or MAIN_CONTAINER, "tail_lines": tail_lines, "since_s": since_s}
-    async with anyio.create_task_group() as group, receive:
-        group.start_soon(_follow_pods if follow else _read_pods, cluster, job, worker, options, send)
-        yield receive
-        group.cancel_scope.cancel()
-
-
 def worker_name(pod: Doc[Any]) -> str:
     """Return `worker-0`: role and index of a pod of a job."""
     return f"{pod.labels.get(ROLE_LABEL, 'worker')}-{pod.labels.get(INDEX_LABEL, '0')}"
 
 
-def _has_started(pod: Doc[Any], container: str) -> bool:
-    status = pod.status
-    entries = [*(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or [])]
-    states = [entry.get("state") or {} for entry in entries if entry.get("name") == container]
-    return any("running" in state or "terminated" in state for state in states)
+def running_worker(pods: Iterable[Doc[Any]], job: str, worker: str) -> Doc[Any]:
+    """Return the running pod of a worker, of the newest attempt; without a name, of the first worker.
 
-
-async def _read_pods(
-    cluster: Cluster, job: Ref, worker: str, options: dict[str, Any], send: MemoryObjectSendStream[LogLine]
-) -> None:
-    async with send:
-        page = await cluster.list(POD, Scope(namespace=job.namespace, labels=f"{JOB_LABEL}={job.name}"))
-        for pod in sorted(page.items, key=lambda p: p.name):
-            if _has_started(pod, options["container"]) and worker in {"", worker_name(pod)}:
-                await _stream(cluster, pod, False, options, send.clone())
-
-
-async def _follow_pods(
-    cluster: Cluster, job: Ref, worker: str, options: dict[str, Any], send: MemoryObjectSendStream[LogLine]
-) -> None:
-    where = Scope(namespace=job.namespace, labels=f"{JOB_LABEL}={job.name}")
-    started: set[str] = set()
-    async with send, anyio.create_task_group() as streams:
-        async with anyio.create_task_group() as watching:
-            watching.start_soon(_cancel_at_end, cluster, job, watching.cancel_scope)
-            while True:
-                page = await cluster.list(POD, where)
-                for pod in page.items:
-                    _start(cluster, pod, worker, started, streams, options, send)
-                try:
-                    async with cluster.watch(POD, where, since=page.version) as changes:
-                        async for change in changes:
-                            if change.type in {"ADDED", "MODIFIED"}:
-                                _start(cluster, change.doc, worker, started, streams, options, send)
-                except (Expired, Unavailable):
-                    await anyio.sleep(0.2)
-        for pod in (await cluster.list(POD, where)).items:  # those that began and ended since the last event seen
-            _start(cluster, pod, worker, started, streams, options, send)
-
-
-def _start(
-    cluster: Cluster,
-    pod: Doc[Any],
-    worker: str,
-    started: set[str],
-    streams: anyio.abc.TaskGroup,
-    options: dict[str, Any],
-    send: MemoryObjectSendStream[LogLine],
-) -> None:
-    if pod.uid in started or not _has_started(pod, options["container"]) or worker not in {"", worker_name(pod)}:
-        return
-    started.add(pod.uid)
-    streams.start_soon(_stream, cluster, pod, True, options, send.clone())
-
-
-async def _cancel_at_end(cluster: Cluster, job: Ref, scope: anyio.CancelScope) -> None:
-    where = Scope(namespace=job.namespace, fields=f"metadata.name={job.name}")
-    while True:
-        page = await cluster.list(TRAIN_JOB, where)
-        if not page.items:
-            raise NotFound(f"There is no TrainJob {job}.", hint="List them with: headrace ps")
-        if has_ended(page.items[0]):
-            scope.cancel()
-            return
-        try:
-            async with cluster.watch(TRAIN_JOB, where, since=page.version) as changes:
-                async for change in changes:
-                    if change.type == "DELETED" or has_ended(change.doc):
-                        scope.cancel()
-                        return
-        except (Expired, Unavailable):
-            await anyio.sleep(0.2)
-
-
-async def _stream(
-    cluster: Cluster, pod: Doc[Any], follow: bool, options: dict[str, Any], send: MemoryObjectSendStream[LogLine]
-) -> None:
-    name = worker_name(pod)
-    rest = b""
-    async with send:
-        try:
-            async with cluster.logs(pod.ref, follow=follow, **options) as chunks:
-                async for chunk in chunks:
-                    *lines, rest = (rest + chunk).split(b"\n")
-                    for line in lines:
-                        await send.send(LogLine(name, line.decode(errors="replace")))
-        except NotFound:
-            return  # the pod went away between the list and the call
-        if rest:
-            await send.send(LogLine(name, rest.decode(errors="replace")))
+    Raises NotFound that names the workers which do run.
+    """
+    running = [pod for pod in pods if pod.labels.get(JOB_LABEL) == job and pod.status.get("phase") == "Running"]
+    running.sort(key=lambda pod: (pod.meta.get("creationTimestamp", ""), pod.name))
+    names = sorted({worker_name(pod) for pod in running})
+    wanted = worker or next((name for name in names if name.endswith("-0")), "")
+    found = [pod for pod in running if worker_name(pod) == wanted]
+    if found:
+        return found[-1]
+    if names:
+        raise NotFound(f"{job} has no running worker {worker!r}.", hint=f"These run: {', '.join(names)}.")
+    raise NotFound(f"{job} has no running worker.", hint=f"See how it is with: headrace show {job}")

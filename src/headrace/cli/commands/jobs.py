@@ -1,71 +1,94 @@
-"""`ps`, `why`, `logs`, `exec`, `stop`: looking at jobs and touching them."""
+"""`ps`, `why`, `stop`: looking at jobs and ending them."""
 
 from __future__ import annotations
 
-import sys
+import datetime as dt
 from typing import Any
 
 import click
 
-from headrace.cli import follow, plan
-from headrace.cli.session import emit, money, output_option, run, table
+from headrace.cli import completing, jobview, plan
+from headrace.cli.session import (
+    again,
+    cluster_options,
+    emit,
+    everywhere_option,
+    money,
+    object_list,
+    output_option,
+    run,
+    table,
+    warn,
+)
 from headrace.clock import SystemClock, parse_time
-from headrace.errors import NotFound
+from headrace.errors import HeadraceError
 from headrace.sdk import jobs
 from headrace.sdk.client import AsyncClient
-from headrace.spec.kind import Doc
-from headrace.spec.kinds import POD, TRAIN_JOB
-from headrace.spec.names import JOB_LABEL
-from headrace.units import human_duration, parse_duration_s
+from headrace.spec.kind import Doc, Json
+from headrace.spec.kinds import TRAIN_JOB
+from headrace.units import human_duration
+
+_WHY_WIDTH = 100
+_STOP_MARGIN_S = 90.0
 
 
 @click.command(epilog="Example:  headrace ps -A -o json")
-@click.option("-A", "--all-namespaces", is_flag=True)
+@everywhere_option
+@cluster_options
 @output_option
-def ps(all_namespaces: bool, output: str) -> None:
+def ps(everywhere: bool, output: str) -> None:
     """List jobs with place, state, time and cost."""
 
     async def program(client: AsyncClient) -> None:
-        namespace = "" if all_namespaces else client.namespace
+        namespace = "" if everywhere else client.namespace
         found = await client.list(TRAIN_JOB, namespace=namespace)
-        if emit([job.raw for job in found], output):
+        found.sort(key=lambda job: (str(job.meta.get("creationTimestamp", "")), job.name))
+        if emit(object_list([job.raw for job in found]), output):
             return
-        bill = await client.usage(namespace=namespace, by="job")
-        costs = {(row["namespace"], row["job"]): row["cost"] for row in bill["rows"]}
-        rows = [_row(job, costs.get((job.namespace, job.name)), bill["currency"], all_namespaces) for job in found]
-        heading = ("NAMESPACE",) if all_namespaces else ()
-        if rows:
-            table((*heading, "NAME", "STATE", "POOL", "WORKERS", "RAN", "COST", "AGE", "WHY"), rows)
-        else:
-            click.echo("There are no jobs. Run one: headrace run -- python train.py")
+        if not found:
+            where = "" if everywhere else f" in namespace {namespace}"
+            click.echo(f"There are no jobs{where}. Run one: {again('run -- python train.py')}")
+            return
+        costs = await _costs(client, namespace)
+        now = SystemClock().now()
+        heading = ("NAMESPACE",) if everywhere else ()
+        rows = [
+            (*((job.namespace,) if everywhere else ()), *_row(job, costs.get((job.namespace, job.name), "–"), now))
+            for job in found
+        ]
+        table((*heading, "NAME", "STATE", "POOL", "WORKERS", "RAN", "COST", "AGE", "WHY"), rows)
 
     run(program)
 
 
-def _row(job: Doc[Any], cost: str | None, currency: str, with_namespace: bool) -> tuple[str, ...]:
-    status = job.status
-    now = SystemClock().now()
-    start = parse_time(status["startedAt"]) if status.get("startedAt") else None
-    end = parse_time(status["finishedAt"]) if status.get("finishedAt") else now
-    message = status.get("message") or ""
-    if not jobs.has_ended(job):
-        waiting = [c for c in status.get("conditions") or [] if c.get("status") == "False"]
-        message = waiting[-1].get("message", "") if waiting and jobs.phase(job) != "Running" else ""
+async def _costs(client: AsyncClient, namespace: str) -> dict[tuple[str, str], str]:
+    """Return what each job has cost; nothing, and a word about it, where bills cannot be had."""
+    try:
+        rows: list[Json] = (await client.usage(namespace=namespace, by="job"))["rows"]
+    except HeadraceError as error:
+        warn(f"Costs are unknown: {error.what}")
+        return {}
+    return {(row["namespace"], row["job"]): money(row["cost"], row["currency"]) for row in rows}
+
+
+def _row(job: Doc[Any], cost: str, now: dt.datetime) -> tuple[str, ...]:
+    ran_s = jobview.ran_s(job, now)
+    why = jobview.message(job)
     return (
-        *((job.namespace,) if with_namespace else ()),
         job.name,
         jobs.phase(job),
-        (status.get("placement") or {}).get("pool") or "–",
-        str(job.spec.get("workers", 1)),
-        human_duration((end - start).total_seconds()) if start else "–",
-        money(cost, currency) if cost is not None else "–",
+        jobview.pool(job) or "–",
+        str(jobs.worker_count(job)),
+        "–" if ran_s is None else human_duration(ran_s),
+        cost,
         human_duration((now - parse_time(job.meta["creationTimestamp"])).total_seconds()),
-        message[:80],
+        why if len(why) <= _WHY_WIDTH else f"{why[: _WHY_WIDTH - 1]}…",
     )
 
 
 @click.command(epilog="Example:  headrace why digits")
-@click.argument("job")
+@click.argument("job", shell_complete=completing.jobs)
+@cluster_options
 @output_option
 def why(job: str, output: str) -> None:
     """Say why a job waits, what would help, and what each choice would cost."""
@@ -86,61 +109,37 @@ def why(job: str, output: str) -> None:
     run(program)
 
 
-@click.command(epilog="Example:  headrace logs -f digits --worker worker-1")
-@click.argument("job")
-@click.option("-f", "--follow", "following", is_flag=True, help="Go on until the job has ended.")
-@click.option("-w", "--worker", default="", help="Only this worker, such as worker-1.")
-@click.option("-c", "--container", default="", help="Another container, such as fluid-fuse-0 (the storage client).")
-@click.option("--tail", type=int, help="Only the last lines of each worker.")
-@click.option("--since", metavar="TIME", help="Only lines younger than this, such as 10m.")
-def logs(job: str, following: bool, worker: str, container: str, tail: int | None, since: str | None) -> None:
-    """Print the output of a job's workers, each line with its worker's name."""
-
-    async def program(client: AsyncClient) -> None:
-        await client.get(TRAIN_JOB, job)
-        colours: dict[str, str] = {}
-        since_s = parse_duration_s(since) if since else None
-        async with client.logs(
-            job, follow=following, worker=worker, container=container, tail_lines=tail, since_s=since_s
-        ) as lines:
-            async for line in lines:
-                follow.print_line(line, colours)
-
-    run(program)
-
-
-@click.command(
-    name="exec", context_settings={"ignore_unknown_options": True}, epilog="Example:  headrace exec digits -- ls /data"
-)
-@click.argument("job")
-@click.option("-w", "--worker", default="worker-0", show_default=True)
-@click.option("-c", "--container", default=jobs.MAIN_CONTAINER, hidden=True)
-@click.argument("command", nargs=-1, required=True)
-def exec_(job: str, worker: str, container: str, command: tuple[str, ...]) -> None:
-    """Run a command in a worker and return its exit code."""
-
-    async def program(client: AsyncClient) -> int:
-        pods = await client.list(POD, labels=f"{JOB_LABEL}={job}")
-        running = [p for p in pods if jobs.worker_name(p) == worker and p.status.get("phase") == "Running"]
-        if not running:
-            raise NotFound(f"{job} has no running {worker}.", hint=f"See what runs with: headrace show {job}")
-        result = await client.cluster.exec(running[-1].ref, command, container=container)
-        sys.stdout.buffer.write(result.stdout)
-        sys.stderr.buffer.write(result.stderr)
-        return result.exit_code
-
-    sys.exit(run(program))
-
-
 @click.command(epilog="Example:  headrace stop digits")
-@click.argument("names", nargs=-1, required=True, metavar="JOB...")
-def stop(names: tuple[str, ...]) -> None:
+@click.argument("names", nargs=-1, required=True, metavar="JOB...", shell_complete=completing.jobs)
+@click.option("--wait/--no-wait", "waiting", default=True, help="Wait until their workers have ended.")
+@cluster_options
+@output_option
+def stop(names: tuple[str, ...], waiting: bool, output: str) -> None:
     """Stop jobs; they keep their results and their bills."""
 
     async def program(client: AsyncClient) -> None:
-        for name in names:
-            await client.stop(name)
-            await client.wait(TRAIN_JOB, name, jobs.has_ended, timeout_s=120)
-            click.echo(f"{name} stopped")
+        asked = [await client.stop(name) for name in names]
+        ended = [await _ended(client, job) if waiting else job for job in asked]
+        if emit(object_list([job.raw for job in ended]), output):
+            return
+        for job in ended:
+            phase = jobs.phase(job)
+            if jobs.is_finished(job):
+                click.echo(f"{job.name} had ended already: {phase}")
+            else:
+                click.echo(f"{job.name} stopped" if phase == jobs.SUSPENDED else f"{job.name} stops")
 
     run(program)
+
+
+async def _ended(client: AsyncClient, job: Doc[Any]) -> Doc[Any]:
+    """Wait for a job to stop, for its own grace period and some more."""
+    grace_s = float((job.spec.get("checkpoint") or {}).get("graceSeconds") or 30)
+    ended = await client.wait(
+        TRAIN_JOB,
+        job.name,
+        lambda state: state is None or jobs.has_stopped(state),
+        namespace=job.namespace,
+        timeout_s=grace_s + _STOP_MARGIN_S,
+    )
+    return ended or job

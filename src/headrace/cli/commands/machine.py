@@ -7,21 +7,45 @@ from pathlib import Path
 
 import click
 
-from headrace.cli.session import emit, output_option, table
+from headrace.cli.session import emit, output_option, table, warn
 from headrace.settings import Home, default_home
 
+NOT_RUNNING = 3
+"""Exit code of `status` where nothing runs, as the Linux Standard Base has it for services."""
+
 home_option = click.option(
-    "--home", type=click.Path(path_type=Path), default=None, help="State directory; $HEADRACE_HOME or a usual place."
+    "--home",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIRECTORY",
+    help="State directory; $HEADRACE_HOME, else a usual place.",
 )
+
+
+def _home(given: Path | None) -> Home:
+    return Home(given.expanduser().absolute() if given is not None else default_home())
 
 
 @click.command(epilog="Example:  headrace up --own-cpu 2 --cloud-cpu 8")
 @home_option
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Port of the API; any free one by default.")
-@click.option("--own-cpu", help="CPUs the own pool offers; this machine's by default.")
-@click.option("--own-memory", help="Memory the own pool offers.")
-@click.option("--cloud-cpu", default="16", show_default=True, help="CPUs that may be rented in the cloud pool at once.")
-@click.option("--cloud-memory", default="64Gi", show_default=True)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=0, metavar="PORT", help="Port of the API; any free one by default."
+)
+@click.option("--own-cpu", metavar="CORES", help="CPUs the own pool offers; this machine's by default.")
+@click.option("--own-memory", metavar="SIZE", help="Memory the own pool offers; this machine's by default.")
+@click.option(
+    "--cloud-cpu",
+    default="16",
+    show_default=True,
+    metavar="CORES",
+    help="CPUs that may be rented in the cloud pool at once.",
+)
+@click.option(
+    "--cloud-memory",
+    default="64Gi",
+    show_default=True,
+    metavar="SIZE",
+    help="Memory that may be rented in the cloud pool at once.",
+)
 @output_option
 def up(
     home: Path | None,
@@ -32,16 +56,24 @@ def up(
     cloud_memory: str,
     output: str,
 ) -> None:
-    """Start Headrace on this machine, or tell that it runs."""
+    """Start Headrace on this machine, or tell that it runs.
+
+    The cloud pool is here a second node of this machine, without a storage driver, as serverless nodes are.
+    """
     from headrace.roles.up import Capacity, start
 
-    started = start(
-        Home(home or default_home()),
-        port=port,
-        own=Capacity(own_cpu, own_memory),
-        cloud=Capacity(cloud_cpu, cloud_memory),
-        progress=lambda text: click.echo(text, err=True) if output == "table" else None,
-    )
+    place = _home(home)
+    try:
+        started = start(
+            place,
+            port=port,
+            own=Capacity(own_cpu, own_memory),
+            cloud=Capacity(cloud_cpu, cloud_memory),
+            progress=lambda text: click.echo(text, err=True) if output == "table" else None,
+        )
+    except KeyboardInterrupt:
+        warn("Interrupted; what has started goes on. Stop it: headrace down")
+        raise
     if emit(started, output):
         return
     click.echo(
@@ -50,54 +82,61 @@ def up(
     for warning in started["warnings"]:
         click.echo(f"  ! {warning}")
     click.echo(f"  kubeconfig  {started['kubeconfig']}")
+    if place.root != default_home():
+        click.echo(f"  for others  export HEADRACE_HOME={place.root}")
     click.echo("  try         headrace run -- echo hello")
 
 
 @click.command(epilog="Example:  headrace down")
 @home_option
 @click.option("--purge", is_flag=True, help="Delete the state directory too: all objects, volumes and bills.")
-def down(home: Path | None, purge: bool) -> None:
+@output_option
+def down(home: Path | None, purge: bool, output: str) -> None:
     """Stop Headrace on this machine; no process, mount or lock stays."""
+    from headrace.roles.up import purge as remove
     from headrace.roles.up import stop
 
-    place = Home(home or default_home())
+    place = _home(home)
     was_running = stop(place)
-    click.echo("Headrace is down." if was_running else "Headrace was not running.")
-    if purge and place.root.exists():
-        from headrace.roles.up import purge as remove
-
+    was_there = place.root.exists()
+    if purge and was_there:
         remove(place)
-        click.echo(f"{place.root} deleted.")
+    if emit({"home": str(place.root), "wasRunning": was_running, "purged": purge and was_there}, output):
+        return
+    click.echo("Headrace is down." if was_running else "Headrace was not running.")
+    if purge:
+        click.echo(f"{place.root} {'deleted' if was_there else 'was not there'}.")
 
 
 @click.command(epilog="Example:  headrace status -o json")
 @home_option
 @output_option
 def status(home: Path | None, output: str) -> None:
-    """Show the processes of `up`."""
+    """Show the processes of `up`; exits with 3 where there are none."""
     from headrace.roles.up import processes
 
-    rows = processes(Home(home or default_home()))
-    if emit(rows, output):
-        return
-    if not rows:
-        click.echo("Headrace is not running here. Start it: headrace up")
-        sys.exit(3)
-    table(
-        ("PROCESS", "PID", "STATE", "RESTARTS", "MEMORY"),
-        [[r[k] for k in ("name", "pid", "state", "restarts", "memory")] for r in rows],
-    )
+    rows = processes(_home(home))
+    if not emit(rows, output):
+        if rows:
+            columns = ("name", "pid", "state", "restarts", "memory")
+            cells = [["–" if row.get(key) is None else row[key] for key in columns] for row in rows]
+            table(("PROCESS", "PID", "STATE", "RESTARTS", "MEMORY"), cells)
+        else:
+            click.echo("Headrace is not running here. Start it: headrace up")
+    sys.exit(0 if rows else NOT_RUNNING)
 
 
 @click.command(epilog="Example:  headrace doctor")
 @home_option
 @output_option
 def doctor(home: Path | None, output: str) -> None:
-    """Check what this machine can do, by really doing it, and print cures."""
+    """Check what this machine can do, by really doing it, and print cures.
+
+    Needs nothing running. Exits with 1 when something keeps Headrace from working here.
+    """
     from headrace.roles.doctor import examine
 
-    findings = examine(Home(home or default_home()))
-    bad = any(finding["level"] == "error" for finding in findings)
+    findings = examine(_home(home))
     if not emit(findings, output):
         signs = {
             "ok": click.style("✔", fg="green"),
@@ -106,6 +145,6 @@ def doctor(home: Path | None, output: str) -> None:
         }
         for finding in findings:
             click.echo(f"{signs[finding['level']]} {finding['what']}")
-            if finding.get("cure"):
+            if finding["cure"]:
                 click.echo(f"    → {finding['cure']}")
-    sys.exit(1 if bad else 0)
+    sys.exit(1 if any(finding["level"] == "error" for finding in findings) else 0)

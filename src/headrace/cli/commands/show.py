@@ -2,117 +2,128 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
 
-from headrace.cli.session import emit, money, output_option, run, table
+from headrace.cli import completing, jobview
+from headrace.cli.session import cluster_options, emit, money, output_option, run, table, warn
 from headrace.clock import parse_time
-from headrace.errors import NotFound
+from headrace.errors import HeadraceError, NotFound
 from headrace.sdk import jobs
 from headrace.sdk.client import AsyncClient
-from headrace.sdk.insight import ClientUse, client_use
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import PERSISTENT_VOLUME_CLAIM, POD, TRAIN_JOB
-from headrace.spec.names import JOB_LABEL, SIDECAR_PREFIX
-from headrace.units import human_bytes, human_duration
+from headrace.spec.names import ATTEMPT_LABEL, JOB_LABEL, MATERIALISE_PREFIX, SIDECAR_PREFIX
+from headrace.units import human_duration
 
 
 @click.command(epilog="Example:  headrace show digits")
-@click.argument("job")
+@click.argument("job", shell_complete=completing.jobs)
+@cluster_options
 @output_option
 def show(job: str, output: str) -> None:
     """Show a job: what you wrote, where and how it ran."""
 
     async def program(client: AsyncClient) -> None:
         doc = await client.get(TRAIN_JOB, job)
-        pods = sorted(await client.list(POD, labels=f"{JOB_LABEL}={job}"), key=lambda pod: pod.name)
-        if emit({"job": doc.raw, "pods": [pod.raw for pod in pods]}, output):
+        pods = sorted(await client.list(POD, labels=f"{JOB_LABEL}={job}"), key=_order)
+        bill = await _bill(client, doc)
+        if emit({"job": doc.raw, "pods": [pod.raw for pod in pods], "bill": bill}, output):
             return
         _print_job(doc)
         for pod in pods:
             _print_pod(pod)
         for mount in doc.spec.get("mounts") or []:
-            await _print_claim(client, mount)
-        for use in client_use(pods):
-            _print_use(use)
-        bill = await client.usage(job=job, by="span")
-        if bill["rows"]:
-            click.echo(
-                f"bill     {sum(r['seconds'] for r in bill['rows'])} s · {money(bill['total'], bill['currency'])}"
-            )
+            await _print_mount(client, mount)
+        if bill is not None and bill["rows"]:
+            seconds = sum(row["seconds"] for row in bill["rows"])
+            so_far = "" if bill.get("final", True) else " so far"
+            _line("bill", f"{seconds} s · {money(bill['total'], bill['currency'])}{so_far}")
 
     run(program)
 
 
-def _print_use(use: ClientUse) -> None:
-    counted = use.counters
-    hits = "–" if counted.hit_ratio is None else f"{counted.hit_ratio:.0%}"
-    click.echo(
-        f"line     {use.worker} {use.dataset}: fetched {_bytes(counted.fetched_bytes)}, sent {_bytes(counted.sent_bytes)}, "
-        f"read by the job {_bytes(counted.read_bytes)}, cache hits {hits} ({counted.client}'s own counters)"
-    )
+async def _bill(client: AsyncClient, doc: Doc[Any]) -> Json | None:
+    try:
+        return await client.usage(namespace=doc.namespace, job=doc.name, by="span")
+    except HeadraceError as error:
+        warn(f"The bill is unknown: {error.what}")
+        return None
 
 
-def _bytes(size: int | None) -> str:
-    """Return a size for a person; what a client does not count is a dash, never zero."""
-    return "–" if size is None else human_bytes(size)
+def _order(pod: Doc[Any]) -> tuple[int, str]:
+    attempt = pod.labels.get(ATTEMPT_LABEL, "")
+    return int(attempt) if attempt.isdecimal() else 0, pod.name
+
+
+def _line(heading: str, text: str) -> None:
+    click.echo(f"{heading:<8} {text}")
 
 
 def _print_job(doc: Doc[Any]) -> None:
-    status = doc.status
+    spec, status = doc.spec, doc.status
     placement = status.get("placement") or {}
-    click.echo(
-        f"{click.style(doc.name, bold=True)}   {jobs.phase(doc)}"
-        + (f" on {placement['pool']}" if placement.get("pool") else "")
-    )
-    click.echo(f"command  {' '.join(doc.spec.get('command') or [])}")
+    click.echo(f"{click.style(doc.name, bold=True)}   {jobview.headline(doc)}")
+    for role, command in _commands(spec):
+        _line("command", f"{shlex.join(str(word) for word in command)}{f'   ({role})' if role else ''}")
+    code = spec.get("code") or {}
+    if code:
+        _line("code", str(next(iter(code.values()), "")))
     if placement.get("message"):
-        click.echo(f"decided  {placement['message']}")
+        _line("decided", placement["message"])
     for attempt in status.get("attempts") or []:
-        click.echo(
-            f"attempt  {attempt.get('attempt')} on {attempt.get('pool')}: {attempt.get('outcome') or 'running'} {attempt.get('reason') or ''}".rstrip()
-        )
-    if status.get("message"):
-        click.echo(f"ended    {status.get('reason') or ''}: {status['message']}")
+        outcome = attempt.get("outcome") or "goes on"
+        why = f": {attempt['message']}" if attempt.get("message") and outcome != "Succeeded" else ""
+        _line("attempt", f"{attempt.get('attempt')} on {attempt.get('pool')}: {outcome}{why}")
+    if jobs.is_finished(doc) and status.get("message"):
+        _line("ended", f"{status.get('reason') or ''}: {status['message']}".removeprefix(": "))
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == "Unsupported" and condition.get("status") == "True":
+            _line("ignored", str(condition.get("message") or ""))
+
+
+def _commands(spec: Json) -> list[tuple[str, list[Any]]]:
+    roles = spec.get("roles") or {}
+    own = [(name, (role or {}).get("command")) for name, role in roles.items() if (role or {}).get("command")]
+    return [*([("", spec["command"])] if spec.get("command") else []), *own]
 
 
 def _print_pod(pod: Doc[Any]) -> None:
-    statuses = {
-        s["name"]: s
-        for s in [*(pod.status.get("initContainerStatuses") or []), *(pod.status.get("containerStatuses") or [])]
-    }
-    click.echo(f"pod      {pod.name}   {pod.status.get('phase', 'Pending')} on node {pod.spec.get('nodeName', '–')}")
-    rows = []
-    for container in [*(pod.spec.get("initContainers") or []), *(pod.spec.get("containers") or [])]:
-        role = (
-            "storage client"
-            if container["name"].startswith(SIDECAR_PREFIX)
-            else "yours"
-            if container["name"] == jobs.MAIN_CONTAINER
-            else "set-up"
+    entries = [*(pod.status.get("initContainerStatuses") or []), *(pod.status.get("containerStatuses") or [])]
+    statuses = {entry["name"]: entry for entry in entries}
+    phase = pod.status.get("phase", "Pending")
+    _line("pod", f"{pod.name}   {phase} on node {pod.spec.get('nodeName') or '–'}")
+    rows = [
+        (
+            container["name"],
+            _whose(container["name"]),
+            _state(statuses.get(container["name"]) or {}),
+            _privileges(container),
+            ", ".join(mount["mountPath"] for mount in container.get("volumeMounts") or []),
         )
-        rows.append(
-            (
-                container["name"],
-                role,
-                _state(statuses.get(container["name"]) or {}),
-                _privileges(container),
-                _mounts(container),
-            )
-        )
-    table(("CONTAINER", "WHOSE", "STATE", "PRIVILEGES", "MOUNTS"), rows, indent="         ")
+        for container in [*(pod.spec.get("initContainers") or []), *(pod.spec.get("containers") or [])]
+    ]
+    table(("CONTAINER", "WHOSE", "STATE", "PRIVILEGES", "MOUNTS"), rows, indent=" " * 9)
+
+
+def _whose(container: str) -> str:
+    if container.startswith((SIDECAR_PREFIX, MATERIALISE_PREFIX)):
+        return "storage client"
+    return "yours" if container == jobs.MAIN_CONTAINER else "set-up"
 
 
 def _state(status: Json) -> str:
     state = status.get("state") or {}
     if "terminated" in state:
         ended = state["terminated"]
-        seconds = ""
+        text = f"exit {ended.get('exitCode')}"
         if ended.get("startedAt") and ended.get("finishedAt"):
-            seconds = f" after {human_duration((parse_time(ended['finishedAt']) - parse_time(ended['startedAt'])).total_seconds())}"
-        return f"exit {ended.get('exitCode')}{seconds}"
-    return "running" if "running" in state else (state.get("waiting") or {}).get("reason", "waiting")
+            seconds = (parse_time(ended["finishedAt"]) - parse_time(ended["startedAt"])).total_seconds()
+            text += f" after {human_duration(seconds)}"
+        return text
+    return "running" if "running" in state else str((state.get("waiting") or {}).get("reason") or "waiting")
 
 
 def _privileges(container: Json) -> str:
@@ -123,19 +134,19 @@ def _privileges(container: Json) -> str:
     return "+" + ",".join(added) if added else "none"
 
 
-def _mounts(container: Json) -> str:
-    return ", ".join(m["mountPath"] for m in container.get("volumeMounts") or [])
-
-
-async def _print_claim(client: AsyncClient, mount: Json) -> None:
+async def _print_mount(client: AsyncClient, mount: Json) -> None:
+    """Print a claim as it is now: its spec is the user's own, which its generation shows."""
     name = mount.get("claim")
     if not name:
+        _line("mount", f"{mount.get('source')} at {mount.get('path')}")
         return
     try:
         claim = await client.get(PERSISTENT_VOLUME_CLAIM, name)
     except NotFound:
-        click.echo(f"claim    {name}   missing")
+        _line("claim", f"{name}   missing")
         return
-    click.echo(
-        f"claim    {name} at {mount.get('path')}   {claim.status.get('phase', '')} to {claim.spec.get('volumeName', '–')}, spec as you wrote it (generation {claim.generation or 1})"
+    volume = claim.spec.get("volumeName")
+    bound = f"{claim.status.get('phase') or 'Pending'}{f' to {volume}' if volume else ''}"
+    _line(
+        "claim", f"{name} at {mount.get('path')}   {bound}, spec as you wrote it (generation {claim.generation or 1})"
     )
