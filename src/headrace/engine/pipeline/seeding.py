@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from headrace.engine.pipeline.pipeline import Pipeline
@@ -23,7 +24,7 @@ def builtin_registry() -> Registry:
     for kind in CORE_KINDS:
         registry.add(Resource(kind=kind, source="builtin"))
     for kind in _own_kinds():
-        schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        schema = _definition(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
         registry.add(Resource(kind=kind, source="headrace", schema=schema))
     return registry
 
@@ -35,11 +36,17 @@ async def seed(pipeline: Pipeline) -> None:
     for name, value in _PRIORITIES.items():
         await _ensure(pipeline, PRIORITY_CLASS, {"metadata": {"name": name}, "value": value})
     for kind in _own_kinds():
-        definition = crd(kind)
+        definition = _definition(kind)
         if not await _ensure(pipeline, CRD, definition):
             name = definition["metadata"]["name"]
             patch = {"spec": definition["spec"]}
             await pipeline.handle(SYSTEM, Request(verb="patch", kind=CRD, name=name, body=patch))
+
+
+@cache
+def _definition(kind: Kind[Any]) -> Json:
+    """The definition of a kind, generated once: it is needed for the registry and for the object."""
+    return crd(kind)
 
 
 def _own_kinds() -> list[Kind[Any]]:
