@@ -10,8 +10,6 @@ import pytest
 from headrace.sandbox import unprivileged
 from headrace.sandbox.testing import mounts_of_machine
 
-pytestmark = pytest.mark.root
-
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="ONLY ROOT CAN STOP BEING ROOT")
 
 
@@ -20,6 +18,7 @@ def as_nobody(*options: str, script: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=20)
 
 
+@pytest.mark.root
 @needs_root
 def test_nothing_of_root_is_left() -> None:
     seen = as_nobody(script="cat /proc/self/status; cat /etc/shadow; pwd; echo $USER; echo $$ > /proc/$$/oom_score_adj")
@@ -32,6 +31,7 @@ def test_nothing_of_root_is_left() -> None:
     assert seen.stdout.endswith("/\nnobody\n")
 
 
+@pytest.mark.root
 @needs_root
 def test_this_python_works_wherever_it_is() -> None:
     """Such as below a /root of mode 0700."""
@@ -39,6 +39,7 @@ def test_this_python_works_wherever_it_is() -> None:
     assert seen.stdout.strip() == sys.prefix, seen.stderr
 
 
+@pytest.mark.root
 @needs_root
 def test_only_what_was_asked_for_is_behind_a_closed_parent(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
@@ -56,6 +57,7 @@ def test_only_what_was_asked_for_is_behind_a_closed_parent(tmp_path: Path) -> No
     assert mounts_of_machine(str(tmp_path)) == []
 
 
+@pytest.mark.root
 @needs_root
 def test_what_cannot_be_reached_is_said(tmp_path: Path) -> None:
     (tmp_path / "secret").touch(mode=0o600)
@@ -64,6 +66,7 @@ def test_what_cannot_be_reached_is_said(tmp_path: Path) -> None:
     assert f"{tmp_path}/secret cannot be read by an ordinary user" in seen.stderr
 
 
+@pytest.mark.root
 @needs_root
 def test_fuse_is_usable_and_the_machines_device_unchanged() -> None:
     if not os.path.exists("/dev/fuse"):
