@@ -32,10 +32,13 @@ def finished(installation: Installation, name: str) -> dict[str, Any]:
 
 
 def check_bill(installation: Installation, name: str) -> int:
-    """Check that every pod is billed once, for what its containers really ran, and that the replay is equal."""
+    """Check that every pod is billed once, those deleted with their gang too, and that the replay is equal."""
     shown = installation.json("show", name)
     rows = installation.json("usage", "--by", "span", "--job", name)["rows"]
-    assert sorted(row["pod"] for row in rows) == sorted(pod["metadata"]["name"] for pod in shown["pods"])
+    billed = [row["pod"] for row in rows]
+    assert len(set(billed)) == len(billed)
+    assert {pod["metadata"]["name"] for pod in shown["pods"]} <= set(billed)
+    assert len(billed) == 2 * len(shown["job"]["status"]["attempts"])
     assert all(row["end"] for row in rows)
     assert installation.json("usage", "--replay")["equal"] is True
     return sum(int(row["seconds"]) for row in rows)
