@@ -24,6 +24,7 @@ from headrace.data.runtime.observe import DatasetObserver
 from headrace.data.runtime.reconciler import runtime_controller
 from headrace.data.verify.reconciler import Verifier
 from headrace.data.wrapper.reconciler import wrapper_controller
+from headrace.fuse.install import DEVICE_PLACE
 from headrace.jobs.dataplane import DataPlane
 from headrace.jobs.reconcile import CodeUrls, Jobs, index_pods_by_job
 from headrace.jobs.workloads import Workloads
@@ -57,7 +58,10 @@ def client_tools(path: str) -> ClientTools:
     """Return what storage clients are given on this machine: our interpreter, this machine's PATH."""
     places = tuple(p for p in ("/usr/bin/fusermount3", "/bin/fusermount", "/usr/bin/fusermount") if Path(p).exists())
     return ClientTools(
-        served=(sys.executable, "-m", "headrace.fuse.served"), path=path, stand_in_places=places, device_place=""
+        served=(sys.executable, "-m", "headrace.fuse.served"),
+        path=path,
+        stand_in_places=places,
+        device_place=DEVICE_PLACE,
     )
 
 

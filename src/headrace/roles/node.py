@@ -70,7 +70,9 @@ async def _run_node(
             drivers={driver.name: driver},
             recorder=Recorder(cluster, f"kubelet-{name}"),
         )
-        await agent.run(_server(name, authority, listener, on_started))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(driver.run)
+            await agent.run(_server(name, authority, listener, on_started))
 
 
 def _config(name: str, home: Home, settings: UpSettings, port: int) -> NodeConfig:
