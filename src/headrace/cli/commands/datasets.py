@@ -21,6 +21,7 @@ from headrace.errors import Denied, NotFound
 from headrace.sdk.client import AsyncClient
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import DATASET, THIN_RUNTIME_PROFILE
+from headrace.units import parse_duration_s
 
 
 @click.group(
@@ -93,6 +94,22 @@ def connect(claim: str, profile: str, output: str) -> None:
         if not emit(doc.raw, output):
             click.echo(f"persistentvolumeclaim/{claim} connected with profile {profile}")
             click.echo(f"  → see whether it can be mounted: {again('datasets list')}")
+
+    run(program)
+
+
+@datasets.command(epilog="Example:  headrace datasets wait starfs-pvc --timeout 1m")
+@click.argument("claims", nargs=-1, required=True, metavar="CLAIM...")
+@click.option("--timeout", default="5m", show_default=True, metavar="TIME", help="How long to wait for each.")
+@cluster_options
+def wait(claims: tuple[str, ...], timeout: str) -> None:
+    """Wait until the data of claims has really been listed in every pool it may go to."""
+    timeout_s = parse_duration_s(timeout)
+
+    async def program(client: AsyncClient) -> None:
+        for claim in claims:
+            doc = await client.wait_for_dataset(claim, timeout_s=timeout_s)
+            click.echo(f"persistentvolumeclaim/{claim} verified (dataset {doc.name}): {_row(doc)[-1]}")
 
     run(program)
 

@@ -13,10 +13,11 @@ from headrace.clock import parse_time
 from headrace.errors import HeadraceError, NotFound
 from headrace.sdk import jobs
 from headrace.sdk.client import AsyncClient
+from headrace.sdk.insight import ClientUse, client_use
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import PERSISTENT_VOLUME_CLAIM, POD, TRAIN_JOB
 from headrace.spec.names import ATTEMPT_LABEL, JOB_LABEL, MATERIALISE_PREFIX, SIDECAR_PREFIX
-from headrace.units import human_duration
+from headrace.units import human_bytes, human_duration
 
 
 @click.command(epilog="Example:  headrace show digits")
@@ -37,6 +38,8 @@ def show(job: str, output: str) -> None:
             _print_pod(pod)
         for mount in doc.spec.get("mounts") or []:
             await _print_mount(client, mount)
+        for use in client_use(pods):
+            _print_use(use)
         if bill is not None and bill["rows"]:
             seconds = sum(row["seconds"] for row in bill["rows"])
             so_far = "" if bill.get("final", True) else " so far"
@@ -56,6 +59,21 @@ async def _bill(client: AsyncClient, doc: Doc[Any]) -> Json | None:
 def _order(pod: Doc[Any]) -> tuple[int, str]:
     attempt = pod.labels.get(ATTEMPT_LABEL, "")
     return int(attempt) if attempt.isdecimal() else 0, pod.name
+
+
+def _print_use(use: ClientUse) -> None:
+    counted = use.counters
+    hits = "–" if counted.hit_ratio is None else f"{counted.hit_ratio:.0%}"
+    fetched, sent, read = (_bytes(size) for size in (counted.fetched_bytes, counted.sent_bytes, counted.read_bytes))
+    _line(
+        "line",
+        f"{use.worker} {use.dataset}: fetched {fetched}, sent {sent}, read {read}, cache hits {hits} ({counted.client}'s own counters)",
+    )
+
+
+def _bytes(size: int | None) -> str:
+    """Return a size for a person; what a client does not count is a dash, never zero."""
+    return "–" if size is None else human_bytes(size)
 
 
 def _line(heading: str, text: str) -> None:
