@@ -51,6 +51,7 @@ class Heartbeat:
         self._changed = anyio.Event()
         self._written: Json = {}
         self._written_at = float("-inf")
+        self._renewed_at = float("-inf")
         self._conditions: list[Json] = []
         self._is_registered = False
 
@@ -81,6 +82,8 @@ class Heartbeat:
         self._changed = anyio.Event()
         if not self._is_registered:
             await self._register()
+        if anyio.current_time() - self._renewed_at >= LEASE_S:
+            self._written = {}  # the node may have been called unreachable meanwhile: say anew how it is
         await self._write_status()
         await self._renew()
 
@@ -165,6 +168,7 @@ class Heartbeat:
             await self._cluster.patch(LEASE, ref, MergePatch({"spec": spec}))
         except NotFound:
             await self._ensure(LEASE, ref, {"metadata": {}, "spec": {**spec, "acquireTime": now}}, {"spec": spec})
+        self._renewed_at = anyio.current_time()
 
 
 def _node_info() -> Json:
