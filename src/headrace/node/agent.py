@@ -30,7 +30,7 @@ from headrace.node.network import Addresses
 from headrace.node.objects import WatchedObjects
 from headrace.node.podspec import PodSpec
 from headrace.node.releasing import release
-from headrace.node.shared import Events, Recorder, Shared
+from headrace.node.shared import Events, Recorder, Shared, Surroundings
 from headrace.node.tokens import Tokens
 from headrace.node.view import View
 from headrace.node.volumes.pod_volumes import PodVolumes
@@ -85,8 +85,13 @@ class Agent:
         self._heartbeat = Heartbeat(config, cluster, drivers, self._clock)
         scopes = {POD: Scope(fields=f"spec.nodeName={config.name}")}
         self._cache = Cache(cluster, scopes, clock=self._clock)
+        self._surroundings = Surroundings()
         self._following = Following(
-            world, find=self._workers.get, all=self._workers.values, ready=self._heartbeat.set_ready
+            world,
+            find=self._workers.get,
+            all=self._workers.values,
+            greeted=self._surroundings.learn,
+            ready=self._heartbeat.set_ready,
         )
 
     async def run(self, serve: ServeEndpoint | None = None) -> None:
@@ -157,6 +162,7 @@ class Agent:
             published=published,
             handlers=Handlers(world),
             pods=config.pods,
+            surroundings=self._surroundings,
             closed=str(config.closed),
             allocatable=config.offered,
             base_environment=config.base_environment,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
@@ -18,6 +19,8 @@ from headrace.node import downward, resources
 from headrace.node.expansion import expand
 from headrace.node.podspec import Container, PodSpec
 from headrace.spec.kind import Json
+
+_NO_NAME = re.compile(r"[^A-Za-z0-9]")
 
 ObjectKind = Literal["ConfigMap", "Secret"]
 
@@ -71,7 +74,7 @@ def build(pod: PodSpec, container: Container, around: Around) -> Environment:
         NotFound: a ConfigMap, Secret or key is missing that is not optional.
         InvalidSpec, Unsupported: a reference nobody can resolve, with its path.
     """
-    result = Environment({**around.base, "HOSTNAME": pod.hostname, **around.services})
+    result = Environment({**around.base, "HOSTNAME": pod.hostname, **mount_variables(container), **around.services})
     for source in container.raw.get("envFrom") or []:
         prefix = str(source.get("prefix") or "")
         for kind, name, optional in _from_sources(source):
@@ -88,6 +91,13 @@ def build(pod: PodSpec, container: Container, around: Around) -> Environment:
         if found is not None:
             result.variables[str(variable["name"])] = found if value_from else expand(found, result.variables)
     return result
+
+
+def mount_variables(container: Container) -> dict[str, str]:
+    """Return `HEADRACE_MOUNT_<VOLUME>` for each mount: where the volume is, also where the world has to relocate it."""
+    return {
+        f"HEADRACE_MOUNT_{_NO_NAME.sub('_', str(m['name'])).upper()}": str(m["mountPath"]) for m in container.mounts
+    }
 
 
 def decode_data(raw: Json, *, secret: bool) -> dict[str, bytes]:

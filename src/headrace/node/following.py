@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import aclosing
 from typing import Protocol
 
 import anyio
@@ -41,6 +42,7 @@ class Following:
     Args:
         find: returns the worker of a pod's uid, None for pods that are not ours.
         all: returns all workers.
+        greeted: given the world's `hello` at each connection, before anything else happens on it.
         ready: told `(True, …)` when replayed and `(False, …)` when the world is lost.
     """
 
@@ -50,11 +52,13 @@ class Following:
         *,
         find: Callable[[str], Hearer | None],
         all: Callable[[], Iterable[Hearer]],
+        greeted: Callable[[Json], None],
         ready: Callable[[bool, str, str], None],
     ) -> None:
         self._world = world
         self._find = find
         self._all = all
+        self._greeted = greeted
         self._ready = ready
         self.is_attached = False
         self._seen_seq = 0
@@ -72,6 +76,7 @@ class Following:
         self._trim_wanted.set()
 
     async def _serve(self, world: Attachment) -> None:
+        self._greeted(world.hello)
         last = int(world.hello.get("journal_seq", 0))
         for worker in self._all():
             if worker.record.journal_seq > last:
@@ -80,10 +85,11 @@ class Following:
         try:
             if last == 0:
                 is_replayed = await self._reconcile()
-            async for entry in world.follow(0):
-                self._hear(entry)
-                if not is_replayed and self._seen_seq >= last:
-                    is_replayed = await self._reconcile()
+            async with aclosing(world.follow(0)) as entries:
+                async for entry in entries:
+                    self._hear(entry)
+                    if not is_replayed and self._seen_seq >= last:
+                        is_replayed = await self._reconcile()
         finally:
             self.is_attached = False
             self._ready(False, "WorldUnreachable", "The node's world does not answer; what runs in it may go on.")

@@ -82,7 +82,11 @@ class Reporter:
         """Bring the server one step nearer; False when it has everything."""
         self._wake = anyio.Event()
         pod = self._pod()
-        facts = status.Facts(host_ip=self._shared.host_ip, unsupported=security.unsupported(pod))
+        facts = status.Facts(
+            host_ip=self._shared.host_ip,
+            unsupported=security.unsupported(pod),
+            relocated=self._shared.surroundings.relocates if pod.mounted_volumes else "",
+        )
         wanted = status.compute(pod, self._record, facts, self._shared.now(), self._reported)
         changes = {key: value for key, value in wanted.items() if pod.status.get(key) != value}
         changes |= {key: None for key in _MAY_VANISH if key in pod.status and key not in wanted}

@@ -23,7 +23,7 @@ from headrace.node.volumes.places import PodPlace
 from headrace.node.volumes.pod_volumes import PodVolumes
 from headrace.node.volumes.published import PublishedVolumes
 from headrace.node.world import World
-from headrace.spec.kind import Doc
+from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import POD
 
 EventType = Literal["Normal", "Warning"]
@@ -63,6 +63,20 @@ class Events:
                 await self._recorder.event(Doc(POD, pod.raw), kind, reason, message)
 
 
+class Surroundings:
+    """What the world said of itself when it was attached last."""
+
+    def __init__(self) -> None:
+        self.relocates = ""
+        """Why paths are relocated (no user namespaces on this machine); empty where every mount is in its place."""
+
+    def learn(self, hello: Json) -> None:
+        """Take in a world's `hello`."""
+        features, reasons = hello.get("features") or {}, hello.get("reasons") or {}
+        is_plain = features.get("userns") is False
+        self.relocates = str(reasons.get("userns") or "this machine has no user namespaces") if is_plain else ""
+
+
 @dataclass(frozen=True)
 class Shared:
     """One node's parts, as its pods see them."""
@@ -81,6 +95,7 @@ class Shared:
     published: PublishedVolumes
     handlers: Handlers
     pods: Path
+    surroundings: Surroundings
     closed: str
     allocatable: dict[str, str]
     base_environment: Mapping[str, str]

@@ -27,6 +27,8 @@ class Facts:
     host_ip: str
     unsupported: str = ""
     """Sentence naming the fields that have no effect here; empty when every field has."""
+    relocated: str = ""
+    """Why the pod's volumes are not at their paths; empty when they are."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,9 @@ def _conditions(
     ]
     if facts.unsupported:
         told.append(_Told("Unsupported", True, "UnsupportedFields", facts.unsupported))
+    if facts.relocated:
+        message = f"Volumes are elsewhere: {facts.relocated}. Use $HEADRACE_MOUNT_<NAME>; arguments are rewritten."
+        told.append(_Told("PathsRelocated", True, "NoUserNamespaces", message))
     conditions: list[Json] = pod.status.get("conditions") or []
     at = dt.datetime.fromtimestamp(now, dt.UTC)
     for one in told:

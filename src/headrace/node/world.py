@@ -11,7 +11,7 @@ import math
 import socket
 from array import array
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from typing import Any, Protocol
 
 import anyio
@@ -47,7 +47,7 @@ class Attachment(Protocol):
     hello: Json
     """The world's answer to `hello`: world, pid, boot_id, started_wall_ns, features, journal_seq."""
 
-    def follow(self, after: int) -> AsyncIterator[Json]:
+    def follow(self, after: int) -> AsyncGenerator[Json, None]:
         """Yield journal entries with a number above `after`, then new ones as they are written.
 
         Ends by Unavailable when the connection breaks. One at a time on one attachment.
@@ -258,7 +258,7 @@ class _Session:
             self._socket.shutdown(socket.SHUT_RDWR)
             raise ConnectionAbortedError
 
-    async def follow(self, after: int) -> AsyncIterator[Json]:
+    async def follow(self, after: int) -> AsyncGenerator[Json, None]:
         await self.request("follow", (), _ANSWER_S, {"after": after})
         while True:
             while self._entries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -197,7 +197,7 @@ class FakeAttachment:
             "pid": 1,
             "boot_id": "boot",
             "started_wall_ns": 0,
-            "features": {},
+            "features": world.features,
             "journal_seq": world.seq,
         }
         self._world = world
@@ -208,7 +208,7 @@ class FakeAttachment:
         self._entries.append(entry)
         self._news.set()
 
-    async def follow(self, after: int) -> AsyncIterator[Json]:
+    async def follow(self, after: int) -> AsyncGenerator[Json, None]:
         for entry in list(self._world.journal):
             if entry["seq"] > after:
                 yield entry
@@ -237,6 +237,7 @@ class FakeWorld:
         self.refuses: dict[str, WorldRefused] = {}
         self.commands: dict[str, int] = {}
         self.executed: list[Json] = []
+        self.features: Json = {"userns": True}
         self.is_up = True
         self._changed = anyio.Event()
         self._execs = 0
@@ -268,11 +269,19 @@ class FakeWorld:
         await anyio.lowlevel.checkpoint()
         if not self.is_up:
             raise Unavailable("The world does not answer.")
+        await self.before_order(len(self.orders))
         self.orders.append({"op": op, **fields})
         if op in self.refuses:
             raise self.refuses[op]
         answer = getattr(self, "_" + op.replace(".", "_"))(**fields)
+        await self.after_order(len(self.orders) - 1)
         return {"ok": True, **(answer or {})}
+
+    async def before_order(self, number: int) -> None:
+        """Replaced by tests that kill the agent while an order is on its way."""
+
+    async def after_order(self, number: int) -> None:
+        """Replaced by tests that kill the agent while an answer is on its way."""
 
     async def exec(self, *, fds: Sequence[int], timeout_s: float = 30.0, **fields: Any) -> Exec:
         await self.request("container_exec", **fields)
@@ -461,6 +470,48 @@ class NodeBench:
             tasks.start_soon(self.agent.run)
             yield
             tasks.cancel_scope.cancel()
+
+    async def run_killing(self, world: int = -1, patch: int = -1, *, after: bool) -> None:
+        """Run an agent, kill it at the given order to the world or patch of a pod, and run another one for ever.
+
+        Args:
+            after: whether the order still takes effect, and only its answer is lost.
+        """
+        killed = anyio.Event()
+        patches = 0
+        original = self.cluster.patch
+
+        async def strike(number: int, wanted: int) -> None:
+            if number == wanted and not killed.is_set():
+                killed.set()
+                await anyio.sleep_forever()
+
+        async def patching(kind: Any, ref: Any, change: Any, **more: Any) -> Any:
+            nonlocal patches
+            if kind is not POD:
+                return await original(kind, ref, change, **more)
+            patches += 1
+            if not after:
+                await strike(patches, patch)
+            doc = await original(kind, ref, change, **more)
+            if after:
+                await strike(patches, patch)
+            return doc
+
+        setattr(self.world, "after_order" if after else "before_order", lambda number: strike(number, world))
+        self.cluster.patch = patching  # type: ignore[method-assign,assignment]
+        async with anyio.create_task_group() as tasks:
+
+            async def first() -> None:
+                async with self.running():
+                    await killed.wait()
+
+            await first()
+            tasks.start_soon(self._forever)
+
+    async def _forever(self) -> None:
+        async with self.running():
+            await anyio.sleep_forever()
 
     async def submit(self, *apps: str | Json, name: str = "p", meta: Json | None = None, **spec: Any) -> Doc[Any]:
         raw = pod_json(*apps, **spec)

@@ -244,3 +244,17 @@ async def test_a_server_that_is_away_misses_no_attempt(bench: Any) -> None:
     ends = {e["lastState"]["terminated"]["exitCode"] for e in entries if e["lastState"]}
     starts = {e["restartCount"] for e in entries}
     assert (ends, starts) == ({1, 2, 3}, {0, 1, 2, 3})
+
+
+async def test_a_world_without_namespaces_says_so(bench: Any) -> None:
+    bench.world.features = {"userns": False}
+    mounts = [{"name": "my-data", "mountPath": "/data"}]
+    async with bench.running():
+        await bench.submit({"name": "app", "volumeMounts": mounts}, volumes=[{"name": "my-data", "emptyDir": {}}])
+        running = await bench.until_phase("Running")
+        told = next(c for c in running["status"]["conditions"] if c["type"] == "PathsRelocated")
+        assert "HEADRACE_MOUNT_" in told["message"]
+        assert bench.world.ops("container.start")[0]["env"]["HEADRACE_MOUNT_MY_DATA"] == "/data"
+        await bench.submit("app", name="q")
+        running = await bench.until_phase("Running", "q")
+        assert not [c for c in running["status"]["conditions"] if c["type"] == "PathsRelocated"]
