@@ -34,13 +34,10 @@ from headrace.cluster.remote.transport import JSON_TYPE, TIMEOUT_S, Transport
 from headrace.errors import InvalidSpec, Unavailable
 from headrace.spec.kind import Doc, Json, Kind, Ref
 from headrace.spec.kinds import POD
-from headrace.telemetry import logger
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 WARNED = "cluster.warned"
-
-_log = logger(component="cluster.remote")
 
 
 class _ListMeta(msgspec.Struct, rename="camel"):
@@ -62,6 +59,12 @@ _decode_list = msgspec.json.Decoder(_List).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
 
 
+def _log_warning(text: str) -> None:
+    from headrace.telemetry import logger  # 0.1 s that a command which prints its warnings need not pay
+
+    logger(component="cluster.remote").info(WARNED, text=text)
+
+
 class RemoteCluster:
     """One Kubernetes API over one kept HTTP client.
 
@@ -81,7 +84,7 @@ class RemoteCluster:
         on_warning: Callable[[str], None] | None = None,
     ) -> None:
         self.namespace = namespace
-        self._http = Transport(client, on_warning or (lambda text: _log.info(WARNED, text=text)))
+        self._http = Transport(client, on_warning or _log_warning)
 
     @classmethod
     def from_kubeconfig(
