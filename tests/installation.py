@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,3 +56,19 @@ class Installation:
 
     def mounts(self) -> list[str]:
         return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in line]
+
+
+@contextmanager
+def installed(base: Path) -> Iterator[Installation]:
+    """Give an installation beneath `base`, not yet started; end it, and check that nothing of it is left."""
+    base.chmod(0o755)
+    made = Installation(base / "h")
+    try:
+        yield made
+    finally:
+        made.run("down", check=False)
+        left = made.processes()
+        for process in left:
+            process.kill()
+        assert not left, f"down left {[process.cmdline() for process in left]}"
+        assert made.mounts() == []
