@@ -479,6 +479,51 @@ async def test_custom_resources_are_scaled(pipeline: Pipeline) -> None:
 # -- definitions -------------------------------------------------------------------------------------------------------
 
 
+def schemas(**spec: Any) -> Json:
+    body = scaled()
+    body["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"] = spec
+    return body
+
+
+COLUMN = {"name": "Size", "type": "integer"}
+
+
+@pytest.mark.parametrize(
+    ("body", "path"),
+    [
+        (schemas(a={"description": "no type"}), "schema.openAPIV3Schema.properties[spec].properties[a].type"),
+        (schemas(a={"type": "array"}), "schema.openAPIV3Schema.properties[spec].properties[a].items"),
+        (
+            schemas(a={"type": "string", "pattern": "("}),
+            "schema.openAPIV3Schema.properties[spec].properties[a].pattern",
+        ),
+    ],
+)
+async def test_a_definition_that_cannot_be_served_is_refused(pipeline: Pipeline, body: Json, path: str) -> None:
+    with pytest.raises(InvalidSpec) as refusal:
+        await create(pipeline, body, kind=CRD, namespace="")
+    assert [where for where, _ in refusal.value.causes] == [f"spec.versions[0].{path}"]
+
+
+async def test_a_definition_without_what_its_columns_and_scale_need_is_refused(pipeline: Pipeline) -> None:
+    body = scaled()
+    version = body["spec"]["versions"][0]
+    version["additionalPrinterColumns"] = [COLUMN]
+    version["subresources"]["scale"] = {"specReplicasPath": ".spec.replicas"}
+    with pytest.raises(InvalidSpec) as refusal:
+        await create(pipeline, body, kind=CRD, namespace="")
+    assert [path for path, _ in refusal.value.causes] == [
+        "spec.versions[0].additionalPrinterColumns[0].jsonPath",
+        "spec.versions[0].subresources.scale.statusReplicasPath",
+    ]
+
+
+async def test_what_a_definition_asks_in_vain_is_told(pipeline: Pipeline) -> None:
+    body = schemas(a={"type": "string", "x-kubernetes-validations": [{"rule": "self != ''"}]})
+    warnings = (await ask(pipeline, "create", body=body, kind=CRD, namespace="")).warnings
+    assert [warning for warning in warnings if "x-kubernetes-validations is not evaluated" in warning]
+
+
 async def test_versions_of_a_kind_show_the_same_objects(pipeline: Pipeline) -> None:
     body = scaled()
     second = body["spec"]["versions"][0] | {"name": "v2", "storage": False}

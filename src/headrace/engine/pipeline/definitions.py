@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from headrace.clock import Clock
+from headrace.engine.pipeline import schema_check
+from headrace.engine.pipeline.refusals import Warn, invalid
 from headrace.engine.pipeline.registry import AnyView, Registry, Resource
 from headrace.engine.pipeline.request import SYSTEM, User
 from headrace.errors import Denied
@@ -49,6 +51,16 @@ class Definitions:
         if old is not None and old.get("spec") == spec:
             return raw
         return raw | {"status": self._status(raw, (old or {}).get("status") or {})}
+
+    def check(self, raw: Json, resource: Resource, warn: Warn) -> None:
+        """Refuse a definition that could not be served, and tell what of it is not carried out."""
+        if resource.kind is not CRD or self.is_servers_own(raw):
+            return
+        found = list(schema_check.problems(raw))
+        if found:
+            raise invalid(CRD, raw["metadata"].get("name") or "", *found)
+        for sentence in schema_check.warnings(raw):
+            warn(sentence)
 
     def stored(self, raw: Json, resource: Resource) -> None:
         """Serve what a stored definition defines, and no longer what it does not."""

@@ -52,6 +52,7 @@ class Writer:
             raw = await self._admitted(user, request, resource, "CREATE", raw, None, warn)
             raw = self._definitions.judged(lifecycle.born(raw, resource), None, resource, user)
             completion.check(raw, None, resource, "", warn)
+            self._definitions.check(raw, resource, warn)
             key = Key(resource.key, raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
             self._demand_namespace(resource, key)
             if request.dry_run and self._store.head(key) is None:
@@ -107,6 +108,7 @@ class Writer:
                 raw = lifecycle.with_generation(raw, old, resource)
             raw = self._definitions.judged(raw, old, resource, user)
             completion.check(raw, old, resource, request.subresource, warn)
+            self._definitions.check(raw, resource, warn)
             if request.dry_run:
                 return raw
             if raw == old:
