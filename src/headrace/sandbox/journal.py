@@ -173,6 +173,18 @@ class Stamp:
         os.pwrite(self._fd, json.dumps(now(self._boot_id)).ljust(200).encode() + b"\n", 0)
 
 
+def last_proof(entries: Sequence[Entry], stamped: Entry | None) -> Entry:
+    """Return the latest instant at which the world that wrote these entries, one at least, is known to have lived.
+
+    Not simply the last entry's: a start is stamped where it happens, so entries are not quite in order of time. Told by
+    the monotonic clock of the last boot, as the wall clock may have been set back.
+    """
+    boot = entries[-1]["boot_id"]
+    known = [entry for entry in (*entries, stamped) if entry is not None and entry.get("boot_id") == boot]
+    last = max(known, key=lambda entry: int(entry["mono_ns"]))
+    return {key: last[key] for key in ("wall_ns", "mono_ns", "boot_id")}
+
+
 def unfinished(entries: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
     """Return `(container-started, pod-created)` entries that nothing after them ended: what ran when the journal stopped."""
     containers: dict[tuple[str, str], Entry] = {}

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from headrace.sandbox import plain, probe, process, syscalls, unprivileged, wire
 from headrace.sandbox.exec import Execs
-from headrace.sandbox.journal import Journal, Stamp, boot_id, unfinished
+from headrace.sandbox.journal import Journal, Stamp, boot_id, last_proof, unfinished
 from headrace.sandbox.loop import Loop, exit_code, fork
 from headrace.sandbox.mounts import Mounts
 from headrace.sandbox.pods import Pods
@@ -106,9 +106,7 @@ class World:
         containers, pods = unfinished(self._journal.entries)
         if not containers and not pods:
             return
-        stamped = self._stamp.read() or {}
-        last = max((stamped, self._journal.entries[-1]), key=lambda entry: int(entry.get("wall_ns", 0)))
-        proven = {key: last[key] for key in ("wall_ns", "mono_ns", "boot_id")}
+        proven = last_proof(self._journal.entries, self._stamp.read())
         lost = {"exit_code": 137, "signal": int(signal.SIGKILL), "reason": "WorldLost", **proven}
         entries = [
             {

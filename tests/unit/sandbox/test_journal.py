@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from headrace.sandbox import journal
-from headrace.sandbox.journal import Entry, Journal, Stamp, unfinished
+from headrace.sandbox.journal import Entry, Journal, Stamp, last_proof, unfinished
 
 
 def test_entries_are_numbered_stamped_and_kept(tmp_path: Path) -> None:
@@ -153,3 +153,14 @@ def test_trimming_keeps_what_still_runs(tmp_path: Path) -> None:
     kept.trim(4)
     assert [entry["seq"] for entry in kept.entries] == [1, 2, 4], "and the last, which carries the numbering on"
     kept.close()
+
+
+def test_the_last_proof_of_life() -> None:
+    def at(mono_ns: int, wall_ns: int, boot: str = "now") -> Entry:
+        return {"mono_ns": mono_ns, "wall_ns": wall_ns, "boot_id": boot}
+
+    assert last_proof([at(1, 1)], None) == at(1, 1)
+    assert last_proof([at(1, 1)], at(5, 5)) == at(5, 5), "the stamp is later"
+    assert last_proof([at(1, 1), at(9, 9), at(7, 7)], at(5, 5)) == at(9, 9), "starts are stamped where they happen"
+    assert last_proof([at(9, 4), at(1, 9)], None) == at(9, 4), "the wall clock was set back"
+    assert last_proof([at(900, 1, "before"), at(2, 5)], at(800, 3, "before")) == at(2, 5), "other boots prove nothing"
