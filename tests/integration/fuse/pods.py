@@ -184,19 +184,13 @@ class ObjectStore:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.access_key, self.secret_key = secrets.token_hex(8), secrets.token_hex(16)
-        with socket.socket() as trial:
-            trial.bind(("127.0.0.1", 0))
-            self.port = int(trial.getsockname()[1])
+        self.port = _free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         (directory / "bucket").mkdir(parents=True)
         command = [str(BIN / "rclone"), "serve", "s3", "--config", "/dev/null", "--addr", f"127.0.0.1:{self.port}"]
         keys = ["--auth-key", f"{self.access_key},{self.secret_key}"]
         self._process = subprocess.Popen([*command, *keys, str(directory)], stderr=subprocess.DEVNULL)
-        wait_until(self._answers, "the object store listens")
-
-    def _answers(self) -> bool:
-        with socket.socket() as trial:
-            return trial.connect_ex(("127.0.0.1", self.port)) == 0
+        wait_until(lambda: _answers(self.port), "the object store listens")
 
     def close(self) -> None:
         self._process.terminate()
@@ -211,6 +205,40 @@ def object_store(directory: Path) -> Iterator[ObjectStore]:
         yield store
     finally:
         store.close()
+
+
+@contextlib.contextmanager
+def metadata_server(directory: Path) -> Iterator[str]:
+    """Run etcd on loopback; yield the address of a JuiceFS volume's metadata in it."""
+    client, peer = _free_port(), _free_port()
+    urls = {
+        "--listen-client-urls": f"http://127.0.0.1:{client}",
+        "--advertise-client-urls": f"http://127.0.0.1:{client}",
+        "--listen-peer-urls": f"http://127.0.0.1:{peer}",
+        "--initial-advertise-peer-urls": f"http://127.0.0.1:{peer}",
+        "--initial-cluster": f"default=http://127.0.0.1:{peer}",
+        "--data-dir": str(directory),
+        "--log-level": "error",
+    }
+    words = [word for pair in urls.items() for word in pair]
+    process = subprocess.Popen([str(BIN / "etcd"), *words], stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(client), "the metadata server listens")
+        yield f"etcd://127.0.0.1:{client}/vol"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as trial:
+        return trial.connect_ex(("127.0.0.1", port)) == 0
 
 
 def format_juicefs(meta: str, *flags: str, name: str = "vol") -> None:

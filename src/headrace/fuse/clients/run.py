@@ -63,6 +63,7 @@ def child_environment(added: Mapping[str, str]) -> dict[str, str]:
 
 def run(command: Command) -> int:
     """Run the client until it ends; return its exit code, 0 when it ended because it was asked to."""
+    print(f"starting {os.path.basename(command.argv[0])} with {_capabilities()}", flush=True)
     client = subprocess.Popen(command.argv, env=child_environment(command.env))
     asked = False
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -93,6 +94,12 @@ def run(command: Command) -> int:
     if asked:
         return 0
     return code if code >= 0 else 128 - code
+
+
+def _capabilities() -> str:
+    """Return what this container may do beyond an ordinary user, as the kernel shows it: all zeros is nothing."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+        return next((" ".join(line.split()) for line in status if line.startswith("CapEff:")), "CapEff: unknown")
 
 
 def main(mounting: Callable[[], Command], copying: Callable[[], Command], arguments: Sequence[str]) -> int:

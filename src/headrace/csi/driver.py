@@ -1,0 +1,264 @@
+"""The driver `fuse.headrace.io` on one node: satisfies the node's `VolumeDriver` in process.
+
+PersistentVolumes get one client and one shared mount a node, read-only and writable apart (a bind's read-only flag
+would not hold for the mount of the client's successor). Inline volumes are for sidecars (`inline`). Every verb is
+idempotent, locked for its volume, and survives the agent's `kill -9`: what is known is on disk and in the world.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from headrace.csi.broker import Broker
+from headrace.csi.files import VolumeFiles
+from headrace.csi.inline import InlineVolumes
+from headrace.csi.shared import Patience, SharedMount, Sight
+from headrace.csi.world import World
+from headrace.errors import HeadraceError, InvalidSpec, Unsupported
+from headrace.fuse.order import MountOrder
+from headrace.ids import short_hash
+from headrace.spec.names import CSI_DRIVER
+from headrace.telemetry import logger
+
+TEND_FAILED = "csi.tend_failed"
+
+_TEND_EVERY_S = 1.0
+
+_log = logger(component="csi")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VolumeRequest:
+    """What a PersistentVolume and its secrets say, to be made a MountOrder."""
+
+    volume_id: str
+    attributes: Mapping[str, str]
+    secrets: Mapping[str, bytes]
+    mount_options: tuple[str, ...]
+    read_only: bool
+
+
+Resolve = Callable[[VolumeRequest], Awaitable[MountOrder]]
+"""Makes an order; raises `headrace.errors` with a sentence for the pod's FailedMount event."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Staged:
+    attributes: Mapping[str, str]
+    secrets: Mapping[str, bytes]
+    mount_options: tuple[str, ...]
+    read_only: bool
+
+
+class FuseDriver:
+    """One node's driver.
+
+    Args:
+        world: the node's world.
+        directory: the driver's own, at the same path for agent and world, hidden from pods.
+        resolve: makes the order of a PersistentVolume.
+        persistent: whether this node serves PersistentVolumes, as the organisation's own nodes do.
+        python: an interpreter of the containers, for stand-in and broker.
+    """
+
+    name = CSI_DRIVER
+    ephemeral = True
+
+    def __init__(
+        self,
+        world: World,
+        directory: str,
+        *,
+        resolve: Resolve,
+        persistent: bool = True,
+        patience: Patience | None = None,
+        python: str = sys.executable,
+    ) -> None:
+        self.persistent = persistent
+        self._world = world
+        self._resolve = resolve
+        self._patience = patience or Patience()
+        self._python = python
+        self._broker = Broker(world, os.path.join(directory, "broker"), python=python)
+        self._volumes = os.path.join(directory, "volumes")
+        self._inline = InlineVolumes(world, self._broker, os.path.join(directory, "inline"), python=python)
+        self._shared: dict[str, SharedMount] = {}
+        self._staged: dict[str, _Staged] = {}
+        self._pair_locks: dict[str, anyio.Lock] = {}
+
+    # -- VolumeDriver --------------------------------------------------------------------------------------------------
+
+    async def stage(
+        self,
+        *,
+        volume_id: str,
+        attributes: Mapping[str, str],
+        secrets: Mapping[str, bytes],
+        mount_options: Sequence[str],
+        read_only: bool,
+        fs_type: str,  # noqa: ARG002 - the profile says how its mounts are called
+    ) -> None:
+        """Take note of the volume. Its client starts with the first `publish`, which brings the secrets it needs."""
+        if not self.persistent:
+            raise Unsupported(f"This node has no PersistentVolumes of {self.name}.", hint="Use a FUSE sidecar.")
+        self._staged[volume_id] = _Staged(
+            attributes=dict(attributes),
+            secrets=dict(secrets),
+            mount_options=tuple(mount_options),
+            read_only=read_only,
+        )
+
+    async def publish(
+        self,
+        *,
+        volume_id: str,
+        target: str,
+        attributes: Mapping[str, str],
+        secrets: Mapping[str, bytes],
+        read_only: bool,
+        pod: Mapping[str, str],
+    ) -> None:
+        """Make `target` the volume; returns when it can be read. Idempotent.
+
+        Raises:
+            InvalidSpec, Unsupported: the attributes cannot be right.
+            Unavailable: the client did not serve in time; with what it said.
+        """
+        await self._broker.start()
+        if pod.get("ephemeral") == "true":
+            async with self._pair_lock(self._inline.pair_of(attributes, pod)):
+                await self._inline.publish(volume_id, target, attributes, pod)
+            return
+        staged = self._staged.get(volume_id)
+        if staged is None:
+            raise InvalidSpec(f"Volume {volume_id} is published before it was staged.")
+        read_only = read_only or staged.read_only
+        request = VolumeRequest(
+            volume_id=volume_id,
+            attributes=attributes or staged.attributes,
+            secrets={**staged.secrets, **secrets},
+            mount_options=staged.mount_options,
+            read_only=read_only,
+        )
+        shared = self._mount(volume_id, read_only=read_only)
+        async with shared.lock:
+            world = await self._world_id()
+            await shared.ensure(volume_id, read_only=read_only, world=world, resolve=lambda: self._resolve(request))
+            await shared.publish(target, read_only=read_only)
+
+    async def unpublish(self, *, volume_id: str, target: str) -> None:
+        """Take the volume off `target`. Idempotent; never waits for a client."""
+        pair = self._inline.pair_of_note(volume_id)
+        if pair:
+            await self._broker.start()
+            lock = self._pair_lock(pair)
+            async with lock:
+                await self._inline.unpublish(volume_id, target)
+            if not lock.statistics().tasks_waiting:
+                self._pair_locks.pop(pair, None)
+            return
+        published = False
+        for shared in self._mounts_of(volume_id):
+            async with shared.lock:
+                record = shared.files.load()
+                if record is not None and target in record.targets:
+                    await shared.unpublish(target)
+                    published = True
+        if not published:
+            await self._world.request("mount.unmount", target=target, all=True, lazy=True)
+
+    async def unstage(self, *, volume_id: str) -> None:
+        """End the volume's clients and remove all that was theirs. Idempotent."""
+        self._staged.pop(volume_id, None)
+        for shared in self._mounts_of(volume_id):
+            async with shared.lock:
+                await self._broker.start()
+                await shared.remove()
+                self._shared.pop(shared.key, None)
+
+    async def healthy(self, *, volume_id: str, target: str) -> str:
+        """Return the sentence why the volume at `target` cannot be used now; empty when it can."""
+        for shared in self._mounts_of(volume_id):
+            record = shared.files.load()
+            if record is not None and target in record.targets:
+                return await shared.trouble()
+        return f"Volume {volume_id} is not published at {target}."
+
+    # -- in the background -----------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Keep every mount served, for ever: start clients that ended again, end those whose connection is dead.
+
+        Run it beside the node's agent. What was staged before this process is found on disk.
+        """
+        self._find()
+        while True:
+            await anyio.sleep(_TEND_EVERY_S)
+            if not self._shared:
+                continue
+            try:
+                world = await self._world_id()
+                state = await self._world.request("state")
+                served = {volume["id"]: volume for volume in await self._broker.list()}
+            except HeadraceError as error:
+                _log.debug(TEND_FAILED, error=str(error))
+                continue
+            for shared in list(self._shared.values()):
+                await self._tend(shared, Sight(world=world, state=state, broker=served.get(shared.key)))
+
+    async def _tend(self, shared: SharedMount, sight: Sight) -> None:
+        if shared.lock.locked():
+            return  # a verb is at it, and may take long
+        try:
+            async with shared.lock:
+                await shared.tend(sight)
+        except HeadraceError as error:
+            _log.warning(TEND_FAILED, mount=shared.key, error=str(error))
+
+    def _find(self) -> None:
+        if not os.path.isdir(self._volumes):
+            return
+        for name in os.listdir(self._volumes):
+            record = VolumeFiles(os.path.join(self._volumes, name)).load()
+            if record is not None:
+                self._mount(record.volume_id, read_only=record.read_only)
+
+    # -- helpers -----------------------------------------------------------------------------------------------------------
+
+    def _mount(self, volume_id: str, *, read_only: bool) -> SharedMount:
+        key = _key(volume_id, read_only=read_only)
+        if key not in self._shared:
+            self._shared[key] = SharedMount(
+                key,
+                os.path.join(self._volumes, key),
+                world=self._world,
+                broker=self._broker,
+                patience=self._patience,
+                python=self._python,
+            )
+        return self._shared[key]
+
+    def _mounts_of(self, volume_id: str) -> list[SharedMount]:
+        """Return the volume's mounts on this node, also those of which only files are known."""
+        keys = [_key(volume_id, read_only=read_only) for read_only in (True, False)]
+        return [
+            self._mount(volume_id, read_only=key.startswith("ro-"))
+            for key in keys
+            if key in self._shared or os.path.isdir(os.path.join(self._volumes, key))
+        ]
+
+    def _pair_lock(self, pair: str) -> anyio.Lock:
+        return self._pair_locks.setdefault(pair, anyio.Lock())
+
+    async def _world_id(self) -> int:
+        hello = await self._world.request("hello")
+        return int(hello["started_wall_ns"])
+
+
+def _key(volume_id: str, *, read_only: bool) -> str:
+    return f"{'ro' if read_only else 'rw'}-{short_hash(volume_id, length=16)}"
