@@ -19,7 +19,7 @@ from headrace.spec.core.pod import Pod
 from headrace.spec.core.scheduling import PodAffinityTerm, Taint
 from headrace.spec.kind import Doc
 from headrace.spec.names import TAINT_UNSCHEDULABLE
-from headrace.spec.resources import Amounts, parse_amounts, pod_requests
+from headrace.spec.resources import Amounts, parse_amounts
 from headrace.spec.selectors import matches_selector, matches_term, tolerates, untolerated, wants_node
 
 _MOST_PODS = Decimal(110)
@@ -27,21 +27,25 @@ _SCORED = ("cpu", "memory")
 
 
 class NodeState:
-    """One node and what is taken of it; pods placed in this cycle are added as they are placed."""
+    """One node and what is taken of it; pods placed in this cycle are added as they are placed.
 
-    def __init__(self, node: Doc[Node], pods: Iterable[Doc[Pod]]) -> None:
+    Args:
+        taken: what each of the node's pods requests.
+    """
+
+    def __init__(self, node: Doc[Node], taken: Iterable[tuple[Doc[Pod], Amounts]]) -> None:
         self.node = node
         status = node.status.get("allocatable") or node.status.get("capacity")
         self.allocatable = parse_amounts(status)
         self.used: Amounts = {}
         self.pods: list[Doc[Pod]] = []
-        for pod in pods:
-            self.add(pod)
+        for pod, requests in taken:
+            self.add(pod, requests)
 
-    def add(self, pod: Doc[Pod]) -> None:
+    def add(self, pod: Doc[Pod], requests: Amounts) -> None:
         """Take what a pod requests."""
         self.pods.append(pod)
-        for name, amount in pod_requests(pod.raw).items():
+        for name, amount in requests.items():
             self.used[name] = self.used.get(name, Decimal(0)) + amount
 
 
@@ -51,14 +55,13 @@ class Unplaced(msgspec.Struct, frozen=True):
     message: str
 
 
-def place(pod: Doc[Pod], nodes: Sequence[NodeState], volumes: PodVolumes) -> NodeState | Unplaced:
-    """Return the best node for a pod, or why there is none."""
+def place(pod: Doc[Pod], requests: Amounts, nodes: Sequence[NodeState], volumes: PodVolumes) -> NodeState | Unplaced:
+    """Return the best node for a pod that requests so much, or why there is none."""
     prefix = f"0/{len(nodes)} nodes are available"
     if volumes.problem:
         return Unplaced(f"{prefix}: {volumes.problem}.")
     if not nodes:
         return Unplaced("no nodes available to schedule pods")
-    requests = pod_requests(pod.raw)
     affinity = _Affinity(pod, nodes)
     reasons: Counter[str] = Counter()
     fitting: list[NodeState] = []

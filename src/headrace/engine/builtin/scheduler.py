@@ -10,6 +10,9 @@ import datetime as dt
 from collections.abc import Iterable
 from typing import Any
 
+import anyio
+import anyio.lowlevel
+
 from headrace.clock import Clock
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Controller, Result, Retry
@@ -25,15 +28,18 @@ from headrace.spec.core.pod import Pod
 from headrace.spec.kind import Doc, Ref
 from headrace.spec.kinds import NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, STORAGE_CLASS
 from headrace.spec.names import DEFAULT_SCHEDULER
+from headrace.spec.resources import Amounts, pod_requests
 from headrace.telemetry import logger
 
-POD_BOUND = "scheduler.pod_bound"
 POD_FAILED = "scheduler.pod_failed"
 
 _WAITING = "engine.waiting"
 _CYCLE = Ref("", "cycle")
 _RETRY_S = 1.0
+_WRITES_AT_ONCE = 32
 _ENDED = ("Succeeded", "Failed")
+
+_log = logger(component="engine.scheduler")
 
 
 def plan_waiting(pod: Doc[Pod], why: str, reason: str, now: dt.datetime) -> Plan:
@@ -63,6 +69,8 @@ class PodScheduler:
         self._performer = performer
         self._clock = clock
         self._bound: dict[str, tuple[Doc[Pod], str]] = {}
+        self._requests: dict[str, Amounts] = {}
+        cache.subscribe(POD, self._forget)
         index_pods_by_node(cache)
         index_pods_by_claim(cache)
         cache.add_index(POD, _WAITING, lambda pod: ["yes"] if _is_waiting(pod) else [])
@@ -85,59 +93,70 @@ class PodScheduler:
             self.controller.watches(kind, _cycle_of)
 
     async def _cycle(self, _: Ref) -> Result:
-        waiting = [pod for pod in self._pods.by_index(_WAITING, "yes") if not self._is_bound(pod)]
+        waiting = [pod for pod in self._pods.by_index(_WAITING, "yes") if pod.uid not in self._bound]
         if not waiting:
             return Result()
         nodes = self._node_states()
-        failures = 0
-        for pod in sorted(waiting, key=_order):
-            try:
-                await self._schedule(pod, nodes)
-            except HeadraceError as error:
-                failures += 1
-                logger().info(POD_FAILED, pod=str(pod.ref), code=error.code, error=str(error))
-        if failures:
-            raise Retry(_RETRY_S, f"{failures} pods could not be told or bound.")
+        failed: list[Ref] = []
+        at_once = anyio.CapacityLimiter(_WRITES_AT_ONCE)
+        async with anyio.create_task_group() as tasks:
+            for pod in sorted(waiting, key=_order):
+                await anyio.lowlevel.checkpoint()  # many pods must not hold up everybody else
+                tasks.start_soon(self._perform, pod, self._decide(pod, nodes), failed, at_once)
+        if failed:
+            raise Retry(_RETRY_S, f"{len(failed)} pods could not be told or bound.")
         return Result()
 
-    async def _schedule(self, pod: Doc[Pod], nodes: list[NodeState]) -> None:
+    def _decide(self, pod: Doc[Pod], nodes: list[NodeState]) -> Plan:
+        """Decide about one pod. Pods that come later in the cycle see its room as taken."""
         if pod.spec.get("schedulingGates"):
             why = "Scheduling is blocked due to non-empty scheduling gates"
-            await self._performer.perform(plan_waiting(pod, why, "SchedulingGated", self._clock.now()))
-            return
+            return plan_waiting(pod, why, "SchedulingGated", self._clock.now())
         volumes = pod_volumes(pod, self._storage)
-        found = place(pod, nodes, volumes)
+        requests = self._requests_of(pod)
+        found = place(pod, requests, nodes, volumes)
         if isinstance(found, Unplaced):
-            await self._performer.perform(plan_waiting(pod, found.message, "Unschedulable", self._clock.now()))
-            return
-        found.add(pod)  # pods of this cycle see its room as taken, bound already or about to be
+            return plan_waiting(pod, found.message, "Unschedulable", self._clock.now())
+        found.add(pod, requests)
         if not volumes.delayed:
             self._bound[pod.uid] = (pod, found.node.name)
+        return plan_placed(pod, found.node, volumes)
+
+    async def _perform(self, pod: Doc[Pod], plan: Plan, failed: list[Ref], at_once: anyio.CapacityLimiter) -> None:
         try:
-            await self._performer.perform(plan_placed(pod, found.node, volumes))
-        except HeadraceError:
+            async with at_once:
+                await self._performer.perform(plan)
+        except HeadraceError as error:
             self._bound.pop(pod.uid, None)
-            raise
-        if not volumes.delayed:
-            logger().info(POD_BOUND, pod=str(pod.ref), node=found.node.name)
+            failed.append(pod.ref)
+            _log.info(POD_FAILED, pod=str(pod.ref), code=error.code, error=str(error))
 
     def _node_states(self) -> list[NodeState]:
-        pods: dict[str, list[Doc[Pod]]] = {}
+        bound: dict[str, list[Doc[Pod]]] = {}
         for uid, (pod, name) in list(self._bound.items()):
             known = self._pods.get(pod.ref)
             if known is None or known.uid != uid or known.spec.get("nodeName"):
                 del self._bound[uid]  # the cache has heard of it, or it is gone
             else:
-                pods.setdefault(name, []).append(pod)
+                bound.setdefault(name, []).append(pod)
         states = []
         for node in sorted(self._nodes.list(), key=lambda node: node.name):
             if not node.is_deleting:
-                there = [pod for pod in self._pods.by_index(PODS_BY_NODE, node.name) if not _has_ended(pod)]
-                states.append(NodeState(node, [*there, *pods.get(node.name, [])]))
+                pods = [pod for pod in self._pods.by_index(PODS_BY_NODE, node.name) if not _has_ended(pod)]
+                taken = [(pod, self._requests_of(pod)) for pod in (*pods, *bound.get(node.name, ()))]
+                states.append(NodeState(node, taken))
         return states
 
-    def _is_bound(self, pod: Doc[Pod]) -> bool:
-        return pod.uid in self._bound
+    def _requests_of(self, pod: Doc[Pod]) -> Amounts:
+        """What a pod requests: summed once, as it cannot change."""
+        known = self._requests.get(pod.uid)
+        if known is None:
+            known = self._requests[pod.uid] = pod_requests(pod.raw)
+        return known
+
+    def _forget(self, old: Doc[Pod] | None, new: Doc[Pod] | None) -> None:
+        if old is not None and (new is None or new.uid != old.uid):
+            self._requests.pop(old.uid, None)
 
 
 def _is_waiting(pod: Doc[Pod]) -> bool:

@@ -10,6 +10,7 @@ from headrace.engine.builtin.placement import NodeState, Unplaced, place
 from headrace.engine.builtin.pod_volumes import PodVolumes, Storage, choose, pod_volumes
 from headrace.spec.kind import Doc, Ref
 from headrace.spec.kinds import NODE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, STORAGE_CLASS
+from headrace.spec.resources import pod_requests
 
 
 def node(name: str, *, cpu: str = "4", memory: str = "8Gi", pods: str = "10", **more: Any) -> Doc[Any]:
@@ -27,9 +28,13 @@ def pod(name: str = "p", *, labels: dict[str, str] | None = None, namespace: str
     return Doc(POD, {"metadata": metadata, "spec": {"containers": containers, **spec}})
 
 
+def state(there: Doc[Any], *pods: Doc[Any]) -> NodeState:
+    return NodeState(there, [(each, pod_requests(each.raw)) for each in pods])
+
+
 def found(wanted: Doc[Any], *nodes: NodeState | Doc[Any], volumes: PodVolumes = PodVolumes()) -> str:
-    states = [each if isinstance(each, NodeState) else NodeState(each, []) for each in nodes]
-    answer = place(wanted, states, volumes)
+    states = [each if isinstance(each, NodeState) else state(each) for each in nodes]
+    answer = place(wanted, pod_requests(wanted.raw), states, volumes)
     return answer.message if isinstance(answer, Unplaced) else answer.node.name
 
 
@@ -90,10 +95,10 @@ def test_filters_and_scores(wanted: Doc[Any], nodes: list[Doc[Any]], expected: s
 
 
 def test_what_runs_on_a_node_counts() -> None:
-    busy = NodeState(node("a"), [pod("x", requests={"cpu": "2"}), pod("y", requests={"cpu": "1500m"})])
+    busy = state(node("a"), pod("x", requests={"cpu": "2"}), pod("y", requests={"cpu": "1500m"}))
     assert found(pod(), busy) == "0/1 nodes are available: 1 Insufficient cpu."
     assert found(pod(requests={"cpu": "500m"}), busy) == "a"
-    full = NodeState(node("a", pods="1"), [pod("x", requests={})])
+    full = state(node("a", pods="1"), pod("x", requests={}))
     assert found(pod(), full) == "0/1 nodes are available: 1 Too many pods."
 
 
@@ -113,7 +118,7 @@ def web(name: str, **more: Any) -> Doc[Any]:
 
 
 def test_affinity_between_pods() -> None:
-    there, empty = NodeState(node("a"), [web("x")]), NodeState(node("b"), [])
+    there, empty = state(node("a"), web("x")), state(node("b"))
     assert found(pod(affinity=beside("podAffinity")), there, empty) == "a"
     assert found(pod(affinity=beside("podAntiAffinity")), there, empty) == "b"
     nowhere = "0/1 nodes are available: 1 node(s) didn't match pod affinity rules."
@@ -127,7 +132,7 @@ def test_the_first_of_a_group_may_go_anywhere() -> None:
 
 
 def test_affinity_keeps_to_namespaces() -> None:
-    other = NodeState(node("a"), [web("x", namespace="elsewhere")])
+    other = state(node("a"), web("x", namespace="elsewhere"))
     assert found(pod(affinity=beside("podAntiAffinity")), other) == "a"
     everywhere = beside("podAntiAffinity", namespaceSelector={})
     assert "anti-affinity" in found(pod(affinity=everywhere), other)
@@ -137,13 +142,13 @@ def test_affinity_keeps_to_namespaces() -> None:
 
 def test_topologies_are_larger_than_nodes() -> None:
     zone: dict[str, Any] = {"labels": {"zone": "z"}}
-    there, near = NodeState(node("a", **zone, cpu="1"), [web("x")]), NodeState(node("b", **zone), [])
+    there, near = state(node("a", **zone, cpu="1"), web("x")), state(node("b", **zone))
     assert found(pod(affinity=beside("podAffinity", "zone")), there, near) == "b"
     assert "anti-affinity" in found(pod(affinity=beside("podAntiAffinity", "zone")), near, there)
 
 
 def test_pods_that_want_to_be_alone_are_left_alone() -> None:
-    alone = NodeState(node("a"), [pod("hermit", affinity=beside("podAntiAffinity"))])
+    alone = state(node("a"), pod("hermit", affinity=beside("podAntiAffinity")))
     message = "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules."
     assert found(web("visitor"), alone) == message
     assert found(pod("other"), alone) == "a"
@@ -227,7 +232,7 @@ def test_what_claims_mean(there: Storage, expected: str) -> None:
     found = pod_volumes(reader(), there)
     assert found.problem == expected
     if expected:
-        answer = place(reader(), [NodeState(node("a"), [])], found)
+        answer = place(reader(), {}, [state(node("a"))], found)
         assert answer == Unplaced(f"0/1 nodes are available: {expected}.")
 
 
