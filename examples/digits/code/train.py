@@ -1,8 +1,8 @@
 """Train a digit classifier on one worker or on many, with numpy and nothing else.
 
-Every worker reads all files under --data (and prints one SHA-256 over them, so that runs in different places can be
-compared), takes its share of the rows, and after each batch averages the gradients with the others: worker 0 listens
-on MASTER_PORT at MASTER_ADDR, the others connect. Worker 0 writes the model.
+Every worker reads its share of the images under --data, and after each batch averages the gradients with the others:
+worker 0 listens on MASTER_PORT at MASTER_ADDR, the others connect. Worker 0 prints one SHA-256 over all files that
+they read together, so that runs in different places can be compared, and writes the model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WORLD_SIZE = int(os.environ.get("WORLD_SIZE") or os.environ.get("HEADRACE_WORLD_
 
 
 class Ring:
-    """Averages arrays over all workers through worker 0; a lost worker ends the run with an error."""
+    """Joins all workers through worker 0; a lost worker ends the run with an error."""
 
     def __init__(self) -> None:
         self.peers: list[socket.socket] = []
@@ -55,16 +55,21 @@ class Ring:
                     raise
                 time.sleep(0.02)
 
-    def mean(self, array: np.ndarray) -> np.ndarray:
-        if not self.peers:
-            return array
+    def gather(self, payload: bytes) -> list[bytes]:
+        """Return every worker's payload on worker 0, nothing on the others."""
         if RANK == 0:
-            total = array + sum(np.frombuffer(_receive(p), dtype=array.dtype).reshape(array.shape) for p in self.peers)
-            total /= WORLD_SIZE
+            return [payload, *map(_receive, self.peers)]
+        _send(self.peers[0], payload)
+        return []
+
+    def mean(self, array: np.ndarray) -> np.ndarray:
+        """Return the mean of every worker's array, on all of them."""
+        parts = [np.frombuffer(part, dtype=array.dtype) for part in self.gather(array.tobytes())]
+        if RANK == 0:
+            total = (sum(parts) / WORLD_SIZE).reshape(array.shape)
             for peer in self.peers:
                 _send(peer, total.tobytes())
             return total
-        _send(self.peers[0], array.tobytes())
         return np.frombuffer(_receive(self.peers[0]), dtype=array.dtype).reshape(array.shape)
 
 
@@ -87,23 +92,30 @@ def _exactly(peer: socket.socket, size: int) -> bytes:
     return bytes(parts)
 
 
-def read(data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read all files, print one digest over them, and return pixels (rows x 64, 0..1) and labels."""
+def read(data: Path) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+    """Read this worker's share: pixels (rows x 64, 0..1), labels, and the SHA-256 of every file it read."""
     started = time.monotonic()
-    files = sorted(path for path in data.rglob("*") if path.is_file())
+    labels_file = data / "labels.csv"
+    contents = {"labels.csv": labels_file.read_bytes()}
+    rows = list(csv.DictReader(io.StringIO(contents["labels.csv"].decode())))[RANK::WORLD_SIZE]
     with ThreadPoolExecutor(16) as pool:
-        contents = dict(zip(files, pool.map(Path.read_bytes, files), strict=True))
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(data)}\0{len(contents[path])}\0".encode() + contents[path])
+        images = list(pool.map(lambda row: (data / row["file"]).read_bytes(), rows))
+    contents |= {row["file"]: image for row, image in zip(rows, images, strict=True)}
     size = sum(map(len, contents.values()))
-    print(f"read {len(files)} files, {size} bytes in {time.monotonic() - started:.1f} s", flush=True)
-    print(f"sha256 {digest.hexdigest()}", flush=True)
-    labels_file = next(path for path in files if path.name == "labels.csv")
-    rows = list(csv.DictReader(io.StringIO(contents[labels_file].decode())))
-    images = [Image.open(io.BytesIO(contents[labels_file.parent / row["file"]])) for row in rows]
-    pixels = np.stack([np.asarray(image, dtype=np.float64).ravel() for image in images]) / 255
-    return pixels, np.array([int(row["label"]) for row in rows])
+    print(f"read {len(contents)} files, {size} bytes in {time.monotonic() - started:.1f} s", flush=True)
+    pixels = np.stack([np.asarray(Image.open(io.BytesIO(image)), dtype=np.float64).ravel() for image in images]) / 255
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    return pixels, np.array([int(row["label"]) for row in rows]), digests
+
+
+def digest_of_all(ring: Ring, digests: dict[str, str]) -> None:
+    """Print one SHA-256 over all files that the workers read together, on worker 0."""
+    merged = {
+        name: digest for part in ring.gather(json.dumps(digests).encode()) for name, digest in json.loads(part).items()
+    }
+    if RANK == 0:
+        listing = "".join(f"{digest}  {name}\n" for name, digest in sorted(merged.items()))
+        print(f"sha256 {hashlib.sha256(listing.encode()).hexdigest()} over {len(merged)} files", flush=True)
 
 
 def train(pixels: np.ndarray, labels: np.ndarray, epochs: int, ring: Ring) -> list[np.ndarray]:
@@ -111,10 +123,9 @@ def train(pixels: np.ndarray, labels: np.ndarray, epochs: int, ring: Ring) -> li
     start = np.random.default_rng(7)  # the same on every worker: they begin equal and stay equal
     weights = [start.normal(0, 0.2, (64, 64)), np.zeros(64), start.normal(0, 0.2, (64, 10)), np.zeros(10)]
     order = np.random.default_rng(100 + RANK)
-    mine = np.arange(RANK, len(labels) - len(labels) % WORLD_SIZE, WORLD_SIZE)
     for epoch in range(epochs):
         loss = 0.0
-        for batch in np.array_split(order.permutation(mine), 24):
+        for batch in np.array_split(order.permutation(len(labels)), 24):
             x, y = pixels[batch], labels[batch]
             hidden = np.tanh(x @ weights[0] + weights[1])
             scores = hidden @ weights[2] + weights[3]
@@ -129,7 +140,7 @@ def train(pixels: np.ndarray, labels: np.ndarray, epochs: int, ring: Ring) -> li
             for weight in weights:
                 weight -= 0.5 * flat[: weight.size].reshape(weight.shape)
                 flat = flat[weight.size :]
-        if epoch % 10 == 9 or epoch == epochs - 1:
+        if epoch % 20 == 19 or epoch == epochs - 1:
             print(f"epoch {epoch + 1}/{epochs} loss {loss:.4f}", flush=True)
     return weights
 
@@ -145,18 +156,23 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=int(os.environ.get("EPOCHS", "40")))
     options = parser.parse_args()
-    capabilities = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff"))
-    print(f"worker {RANK} of {WORLD_SIZE} on {socket.gethostname()}, {capabilities.split()[0]} {capabilities.split()[1]}")
-    pixels, labels = read(options.data)
-    held_out = np.arange(len(labels)) % 5 == 0
+    capabilities = next(
+        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff")
+    )
+    print(
+        f"worker {RANK} of {WORLD_SIZE} on {socket.gethostname()}, {capabilities.split()[0]} {capabilities.split()[1]}"
+    )
+    pixels, labels, digests = read(options.data)
     ring = Ring()
+    digest_of_all(ring, digests)
+    held_out = np.arange(len(labels)) % 5 == 0
     weights = train(pixels[~held_out], labels[~held_out], options.epochs, ring)
+    score = float(ring.mean(np.array([accuracy(weights, pixels[held_out], labels[held_out])]))[0])
     if RANK == 0:
-        score = accuracy(weights, pixels[held_out], labels[held_out])
         options.out.mkdir(parents=True, exist_ok=True)
         np.savez(options.out / "model.npz", *weights)
         (options.out / "metrics.json").write_text(json.dumps({"accuracy": score, "workers": WORLD_SIZE}) + "\n")
-        print(f"accuracy {score:.4f} on {int(held_out.sum())} held-out images; model in {options.out}", flush=True)
+        print(f"accuracy {score:.4f} on held-out images; model in {options.out}", flush=True)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ replaced whole, as kubectl does for custom resources.
 
 from __future__ import annotations
 
+import base64
 import copy
 import json
 from typing import Any
@@ -19,7 +20,7 @@ LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 def annotated(manifest: Json) -> Json:
     """Return a copy of `manifest` that carries itself in the last-applied annotation."""
-    body = copy.deepcopy(manifest)
+    body = copy.deepcopy(_as_stored(manifest))
     annotations = body.setdefault("metadata", {}).setdefault("annotations", {})
     annotations.pop(LAST_APPLIED, None)
     if not annotations:
@@ -40,6 +41,15 @@ def merge_patch(manifest: Json, live: Json) -> Json:
         unchanged = _object(annotations[LAST_APPLIED]) == previous
         return {} if unchanged else patch
     return patch
+
+
+def _as_stored(manifest: Json) -> Json:
+    """Return a Secret as the server keeps it: `stringData` is write-only and comes back as `data`."""
+    if manifest.get("kind") != "Secret" or not manifest.get("stringData"):
+        return manifest
+    encoded = {key: base64.b64encode(str(text).encode()).decode() for key, text in manifest["stringData"].items()}
+    rest = {key: value for key, value in manifest.items() if key != "stringData"}
+    return rest | {"data": {**(manifest.get("data") or {}), **encoded}}
 
 
 def _object(text: str | None) -> Json:

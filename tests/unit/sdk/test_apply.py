@@ -57,3 +57,12 @@ def test_lists_are_replaced_whole() -> None:
     old = {"kind": "X", "metadata": {"name": "x"}, "spec": {"items": [1, 2], "keep": True}}
     new = {"kind": "X", "metadata": {"name": "x"}, "spec": {"items": [2], "keep": True}}
     assert merge_patch(new, annotated(old))["spec"] == {"items": [2]}
+
+
+def test_a_secrets_string_data_is_compared_as_the_server_keeps_it() -> None:
+    secret = {"kind": "Secret", "metadata": {"name": "s"}, "stringData": {"key": "value"}}
+    stored = annotated(secret)
+    assert stored["data"] == {"key": "dmFsdWU="}
+    assert merge_patch(secret, stored) == {}
+    changed = merge_patch({**secret, "stringData": {"key": "other"}}, stored)
+    assert changed["data"] == {"key": "b3RoZXI="}
