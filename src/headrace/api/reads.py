@@ -181,5 +181,5 @@ def _status(error: HeadraceError) -> Json:
         "message": str(error),
         "reason": error.code,
         "code": error.http_status,
-        "details": {"causes": causes} if causes else {},
+        "details": {**({"causes": causes} if causes else {}), **({"hint": error.hint} if error.hint else {})},
     }

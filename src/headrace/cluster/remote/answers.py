@@ -61,22 +61,25 @@ def error_of(status: Json, *, retry_after_s: float | None = None) -> HeadraceErr
     if retry_after_s is None and details.get("retryAfterSeconds"):
         retry_after_s = float(details["retryAfterSeconds"])
     known, hint = _BY_STATUS.get(http_status, (None, ""))
+    told = str(details.get("hint") or "")
+    if told and message.endswith(told):  # our own server says what to try
+        message, hint = message.removesuffix(told).rstrip(), told
     if message.endswith("."):  # a whole sentence of our own server has its hint in it
-        hint = ""
+        hint = told
     else:
         message += "."
     if known is InvalidSpec:
         causes = tuple((str(c.get("field", "")), str(c.get("message", ""))) for c in details.get("causes") or ())
         return InvalidSpec(message, hint=hint, code=code, causes=causes)
     if http_status == 409 and code == "AlreadyExists":
-        return AlreadyExists(message, hint="" if not hint else "Use another name, or patch the one there is.")
+        return AlreadyExists(message, hint=told or (hint and "Use another name, or patch the one there is."))
     if http_status == 403 and (code == QuotaExceeded.code or "exceeded quota" in message):
-        return QuotaExceeded(message, hint="" if not hint else "Wait, ask for less, or have the quota raised.")
+        return QuotaExceeded(message, hint=told or (hint and "Wait, ask for less, or have the quota raised."))
     if known is not None:
         return known(message, hint=hint, code=code)
     if http_status == 500 and retry_after_s is None:
-        return EngineFailed(message, code=code)
-    return Unavailable(message, hint="Try again later.", code=code, retry_after_s=retry_after_s)
+        return EngineFailed(message, hint=told, code=code)
+    return Unavailable(message, hint=told or "Try again later.", code=code, retry_after_s=retry_after_s)
 
 
 @contextmanager

@@ -25,6 +25,9 @@ def from_error(error: HeadraceError, kind: Kind[Any] | None = None, name: str = 
         ]
     if isinstance(error, Unavailable) and error.retry_after_s is not None:
         details["retryAfterSeconds"] = max(1, math.ceil(error.retry_after_s))
+    if error.hint:
+        # Our own clients print it on a line of its own; others ignore what they do not know.
+        details["hint"] = error.hint
     return {
         "kind": "Status",
         "apiVersion": "v1",
