@@ -44,4 +44,7 @@ def headline(job: Doc[Any]) -> str:
     where = f" on {pool(job)}" if is_placed else ""
     again = f" (attempt {attempt})" if attempt > 1 else ""
     why = message(job)
-    return f"{jobs.phase(job).lower()}{where}{again}" + (f" – {why}" if why else "")
+    phase = jobs.phase(job).lower()
+    if is_placed and phase == "queued":
+        phase = "placed"
+    return f"{phase}{where}{again}" + (f" – {why}" if why else "")

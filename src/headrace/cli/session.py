@@ -90,7 +90,7 @@ def again(words: str) -> str:
     """Return a command line to suggest, aimed at the same cluster and namespace as this one."""
     chosen = current_options()
     given = (("--kubeconfig", chosen.kubeconfig), ("--context", chosen.context), ("-n", chosen.namespace))
-    return " ".join(["headrace", words, *(f"{option} {value}" for option, value in given if value)])
+    return " ".join(["headrace", *(f"{option} {value}" for option, value in given if value), words])
 
 
 def emit(value: Any, output: str) -> bool:

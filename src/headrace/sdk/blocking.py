@@ -163,6 +163,9 @@ class Client:
     def connect_dataset(self, claim: str, profile: str, *, namespace: str = "") -> Doc[Any]:
         return self._call(self._client.connect_dataset, claim, profile, namespace=namespace)
 
+    def wait_for_dataset(self, claim: str, *, namespace: str = "", timeout_s: float) -> Doc[Any]:
+        return self._call(self._client.wait_for_dataset, claim, namespace=namespace, timeout_s=timeout_s)
+
     def usage(self, **filters: str) -> Json:
         return self._call(self._client.usage, **filters)
 

@@ -20,10 +20,10 @@ from headrace.errors import AlreadyExists, InvalidSpec, NotFound, Unavailable
 from headrace.sdk import apply as applying
 from headrace.sdk import code, jobs, manifests, watching
 from headrace.sdk.connection import connect
+from headrace.sdk.datasets import verified_dataset
 from headrace.sdk.logs import LogLine, log_lines
-from headrace.spec.conditions import is_true
 from headrace.spec.kind import Doc, Json, Kind, Ref
-from headrace.spec.kinds import DATASET, PERSISTENT_VOLUME_CLAIM, POD, TRAIN_JOB
+from headrace.spec.kinds import PERSISTENT_VOLUME_CLAIM, POD, TRAIN_JOB
 from headrace.spec.names import (
     FLUID_GROUP,
     HEADRACE_GROUP,
@@ -31,7 +31,6 @@ from headrace.spec.names import (
     READS_GROUP,
     READS_VERSION,
     RUNTIME_PROFILE_LABEL,
-    WRAPPER_LABEL,
 )
 
 READS = f"/apis/{READS_GROUP}/{READS_VERSION}"
@@ -276,35 +275,10 @@ class AsyncClient:
     async def wait_for_dataset(self, claim: str, *, namespace: str = "", timeout_s: float) -> Doc[Any]:
         """Wait until a claim's Dataset has `MountVerified`: a probe mount has listed it wherever it may go.
 
-        Raises Unavailable with the last condition when `timeout_s` passes first, such as the client's own error.
+        Raises NotFound where there is no such claim, Conflict where it is not connected, and Unavailable with the last
+        condition, such as the client's own error, when `timeout_s` passes first.
         """
-        deadline_s = anyio.current_time() + timeout_s
-
-        def labelled(doc: Doc[Any] | None) -> bool:
-            return doc is not None and RUNTIME_PROFILE_LABEL in doc.labels
-
-        doc = await self.wait(PERSISTENT_VOLUME_CLAIM, claim, labelled, namespace=namespace, timeout_s=timeout_s)
-        assert doc is not None
-        name = await self._dataset_of(doc, deadline_s)
-        left_s = max(0.0, deadline_s - anyio.current_time())
-        verified = await self.wait(
-            DATASET, name, lambda d: is_true(d, "MountVerified"), namespace=namespace, timeout_s=left_s
-        )
-        assert verified is not None
-        return verified
-
-    async def _dataset_of(self, claim: Doc[Any], deadline_s: float) -> str:
-        """Return the name of the Dataset that was made for a claim, waiting until it is there."""
-        while True:
-            made = await self.list(DATASET, namespace=claim.namespace, labels=f"{WRAPPER_LABEL}={claim.uid}")
-            if made:
-                return made[0].name
-            if anyio.current_time() > deadline_s:
-                raise Unavailable(
-                    f"Claim {claim.ref} has no Dataset yet{jobs.last_words(claim)}.",
-                    hint=f"Look at it with: headrace describe pvc {claim.name}",
-                )
-            await anyio.sleep(0.1)
+        return await verified_dataset(self.cluster, self.ref(PERSISTENT_VOLUME_CLAIM, claim, namespace), timeout_s)
 
     # -- money -----------------------------------------------------------------------------------------------------
 

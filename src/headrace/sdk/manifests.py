@@ -12,9 +12,10 @@ import yaml
 
 from headrace.errors import InvalidSpec
 from headrace.spec.kind import Json, Kind
-from headrace.spec.kinds import ALL_KINDS
+from headrace.spec.kinds import ALL_KINDS, REFUSED_FLUID_KINDS
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+_OFFERED = tuple(kind for kind in ALL_KINDS if kind not in REFUSED_FLUID_KINDS)
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 
 
@@ -132,7 +133,7 @@ def kind_of(document: Json) -> Kind[Any]:
     if same_name:
         said = f"has no apiVersion {version!r}" if version else "comes without an apiVersion"
         raise InvalidSpec(f"{name} {said}.", hint=f"Write apiVersion: {same_name[0]}.")
-    raise InvalidSpec(f"{name!r} is not a kind Headrace knows.", hint=_nearest(name, [kind.name for kind in ALL_KINDS]))
+    raise InvalidSpec(f"{name!r} is not a kind Headrace knows.", hint=_nearest(name, [kind.name for kind in _OFFERED]))
 
 
 def find_kind(word: str) -> Kind[Any]:
@@ -143,10 +144,10 @@ def find_kind(word: str) -> Kind[Any]:
         if wanted in names or wanted in {f"{name}.{kind.group}" for name in names if kind.group}:
             return kind
     raise InvalidSpec(
-        f"{word!r} is not a kind Headrace knows.", hint=_nearest(wanted, [kind.plural for kind in ALL_KINDS])
+        f"{word!r} is not a kind Headrace knows.", hint=_nearest(wanted, [kind.plural for kind in _OFFERED])
     )
 
 
 def _nearest(word: str, names: Sequence[str]) -> str:
-    near = difflib.get_close_matches(word, names, n=2)
+    near = difflib.get_close_matches(word, names, n=2) or [name for name in names if word and word in name][:2]
     return f"Did you mean {' or '.join(near)}?" if near else f"There are: {', '.join(sorted(names))}."

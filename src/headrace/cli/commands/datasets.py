@@ -17,11 +17,11 @@ from headrace.cli.session import (
     run,
     table,
 )
+from headrace.cli.words import DURATION
 from headrace.errors import Denied, NotFound
 from headrace.sdk.client import AsyncClient
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import DATASET, THIN_RUNTIME_PROFILE
-from headrace.units import parse_duration_s
 
 
 @click.group(
@@ -93,23 +93,27 @@ def connect(claim: str, profile: str, output: str) -> None:
         doc = await client.connect_dataset(claim, profile)
         if not emit(doc.raw, output):
             click.echo(f"persistentvolumeclaim/{claim} connected with profile {profile}")
-            click.echo(f"  → see whether it can be mounted: {again('datasets list')}")
+            click.echo(f"  → see whether it can be mounted: {again(f'datasets wait {claim}')}")
 
     run(program)
 
 
 @datasets.command(epilog="Example:  headrace datasets wait starfs-pvc --timeout 1m")
-@click.argument("claims", nargs=-1, required=True, metavar="CLAIM...")
-@click.option("--timeout", default="5m", show_default=True, metavar="TIME", help="How long to wait for each.")
+@click.argument("names", nargs=-1, required=True, metavar="CLAIM...", shell_complete=completing.claims)
+@click.option("--timeout", type=DURATION, default="5m", show_default=True, metavar="TIME", help="How long for each.")
 @cluster_options
-def wait(claims: tuple[str, ...], timeout: str) -> None:
+@output_option
+def wait(names: tuple[str, ...], timeout: float, output: str) -> None:
     """Wait until the data of claims has really been listed in every pool it may go to."""
-    timeout_s = parse_duration_s(timeout)
 
     async def program(client: AsyncClient) -> None:
-        for claim in claims:
-            doc = await client.wait_for_dataset(claim, timeout_s=timeout_s)
-            click.echo(f"persistentvolumeclaim/{claim} verified (dataset {doc.name}): {_row(doc)[-1]}")
+        found = []
+        for claim in names:
+            doc = await client.wait_for_dataset(claim, timeout_s=timeout)
+            found.append(doc.raw)
+            if output == "table":
+                click.echo(f"persistentvolumeclaim/{claim} verified (dataset {doc.name}): {_row(doc)[-1]}")
+        emit(object_list(found), output)
 
     run(program)
 

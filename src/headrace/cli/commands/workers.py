@@ -9,7 +9,7 @@ import click
 
 from headrace.cli import completing, terminal
 from headrace.cli.follow import Lines
-from headrace.cli.session import cluster_options, emit, output_option, run
+from headrace.cli.session import cluster_options, emit, output_option, run, warn
 from headrace.cli.words import DURATION
 from headrace.errors import InvalidSpec
 from headrace.sdk import jobs
@@ -47,11 +47,15 @@ def logs(
     async def program(client: AsyncClient) -> None:
         printer = Lines()
         show = printer.print if output == "table" else _as_json if output == "json" else _as_yaml
+        has_shown = False
         async with client.logs(
             job, follow=following, worker=worker, container=container, tail_lines=tail, since_s=since
         ) as lines:
             async for line in lines:
                 show(line)
+                has_shown = True
+        if not has_shown:
+            warn(f"No worker of {job} has printed anything that is still kept.")
 
     run(program)
 
