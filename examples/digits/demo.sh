@@ -41,6 +41,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
+headrace down --purge >>"$log" 2>&1
 step "1. Headrace, and a real storage system with a real data set"
 printf 'starting a JuiceFS volume on loopback (etcd for names, an S3 server for blocks) '
 mkdir -p "$work/storage/blocks/digits"
