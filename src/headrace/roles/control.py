@@ -111,22 +111,14 @@ def _data_mode(home: Home) -> tuple[str, list[str]]:
     """Ask the cloud world what this machine can do; return the pool's mount mode and what to tell the user."""
     try:
         with Client(str(home.world_socket("cloud")), timeout_s=20) as client:
-            features = client.call("hello")["features"]
+            hello = client.call("hello")
     except (OSError, Refusal) as error:
         return "broker", [f"The cloud world did not answer: {error}"]
-    broken = {name: _reason(features.get(name)) for name in ("userns", "fuse")}
-    missing = {name: reason for name, reason in broken.items() if reason}
+    missing = [name for name in ("userns", "fuse") if not hello["features"][name]]
     if not missing:
         return "broker", []
-    why = "; ".join(f"{name}: {reason}" for name, reason in missing.items())
+    why = "; ".join(f"{name}: {hello['reasons'][name]}" for name in missing)
     return "materialise", [f"Data is copied instead of mounted (mode materialise): {why}"]
-
-
-def _reason(feature: object) -> str:
-    """A feature is True or "" where it is there, else the sentence why not."""
-    if feature in {True, ""}:
-        return ""
-    return str(feature) if feature not in {None, False} else "not available"
 
 
 def _code_key(home: Home) -> bytes:
