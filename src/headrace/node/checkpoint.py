@@ -13,7 +13,7 @@ import msgspec
 from headrace.clock import parse_time
 from headrace.node.podspec import PodSpec
 from headrace.node.record import PodRecord, Run
-from headrace.node.volumes.places import write_file
+from headrace.node.volumes.places import read_file, write_file
 from headrace.spec.kind import Json
 from headrace.telemetry import logger
 
@@ -44,10 +44,11 @@ class Store:
 
 def load(path: Path) -> PodRecord | None:
     """Return the record saved last; None when there is none, or none that can be read."""
-    try:
-        record = _decoder.decode(path.read_bytes())
-    except FileNotFoundError:
+    saved = read_file(path)
+    if saved is None:
         return None
+    try:
+        record = _decoder.decode(saved)
     except msgspec.DecodeError as error:
         _log.warning(RECORD_BROKEN, path=str(path), error=str(error))
         return None

@@ -47,10 +47,11 @@ async def start(
         mine.note_trouble("CreateContainerConfigError", str(error), shared.now())
         shared.events.warning(pod, "Failed", f"Error: {error}")
     else:
-        if lifecycle.note_started(pod, record, container.name, attempt, int(answer["started"]["wall_ns"])):
-            shared.events.normal(pod, "Pulled", f'Container image "{image}" already present on machine')
-            shared.events.normal(pod, "Created", f"Created container: {container.name}")
-            shared.events.normal(pod, "Started", f"Started container {container.name}")
+        # The journal may have said so first.
+        lifecycle.note_started(pod, record, container.name, attempt, int(answer["started"]["wall_ns"]))
+        shared.events.normal(pod, "Pulled", f'Container image "{image}" already present on machine')
+        shared.events.normal(pod, "Created", f"Created container: {container.name}")
+        shared.events.normal(pod, "Started", f"Started container {container.name}")
 
 
 def _refused(

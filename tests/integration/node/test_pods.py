@@ -38,6 +38,7 @@ async def test_a_pod_runs_and_is_told_of_exactly(node: Any) -> None:
         started = next(e for e in node.world.journal() if e["type"] == "container-started")
         assert started["pod"] == pod.uid
         await node.until(lambda: node.world.client.call("state")["pods"] == [])
+        assert [reason for reason, _ in node.notes.said] == ["Pulled", "Created", "Started"]
 
 
 async def test_init_containers_sidecars_and_their_order(node: Any) -> None:
