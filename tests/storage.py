@@ -80,7 +80,7 @@ class JuiceFsVolume:
 
     Args:
         metaurl: of the metadata engine; no password is needed.
-        said: what `READ` prints of the whole volume as it was filled.
+        said: what `READ` prints of its directory /data, which was filled.
         blocks: where file contents are.
     """
 
@@ -110,7 +110,7 @@ def s3_bucket(directory: Path, name: str = "bucket") -> Iterator[Bucket]:
 
 @contextmanager
 def juicefs_volume(directory: Path, files: Mapping[str, bytes] | None = None) -> Iterator[JuiceFsVolume]:
-    """Serve a JuiceFS volume that holds `files`, some hundreds of small ones by default."""
+    """Serve a JuiceFS volume with `files` in its directory /data, some hundreds of small ones by default."""
     files = small_files() if files is None else files
     source = directory / "source"
     for name, content in files.items():
@@ -122,7 +122,16 @@ def juicefs_volume(directory: Path, files: Mapping[str, bytes] | None = None) ->
         keys = {"ACCESS_KEY": blocks.access_key, "SECRET_KEY": blocks.secret_key}
         where = ("--storage", "s3", "--bucket", f"{blocks.endpoint}/{blocks.name}", "--trash-days", "0")
         _run("juicefs", "--no-agent", "format", *where, metaurl, "volume", env=keys)
-        _run("juicefs", "--no-agent", "sync", "--threads", "50", f"{source}/", "jfs://VOLUME/", env={"VOLUME": metaurl})
+        _run(
+            "juicefs",
+            "--no-agent",
+            "sync",
+            "--threads",
+            "50",
+            f"{source}/",
+            "jfs://VOLUME/data/",
+            env={"VOLUME": metaurl},
+        )
         yield JuiceFsVolume(name="volume", metaurl=metaurl, said=digest_of(files), blocks=blocks)
 
 
