@@ -397,7 +397,10 @@ async def test_bookmarks_come_only_to_those_who_ask(pipeline: Pipeline) -> None:
 
 
 class Issuer:
+    bound_to: Json | None = None
+
     def issue(self, **asked: Any) -> IssuedToken:
+        self.bound_to = asked["bound_to"]
         return IssuedToken(
             f"{asked['namespace']}/{asked['service_account']}/{asked['lifetime_s']}", "2026-01-01T01:00:00Z"
         )
@@ -414,6 +417,26 @@ async def test_tokens_are_issued_for_accounts_that_exist(opened: Open) -> None:
             await ask(pipeline, "create", "robot", body={"spec": {"expirationSeconds": 5}}, **token)
         with pytest.raises(NotFound):
             await ask(pipeline, "create", "nobody", body={}, **token)
+
+
+async def test_tokens_are_bound_to_objects_that_exist(opened: Open) -> None:
+    issuer = Issuer()
+    async with opened(tokens=issuer) as pipeline:
+        await create(pipeline, config_map("robot"), kind=SERVICE_ACCOUNT)
+        made = await create(pipeline, config_map("p", spec={"containers": [{"name": "c", "image": "i"}]}), kind=POD)
+        token = {"kind": SERVICE_ACCOUNT, "subresource": "token"}
+
+        async def bind(**reference: str) -> None:
+            await ask(pipeline, "create", "robot", body={"spec": {"boundObjectRef": reference}}, **token)
+
+        await bind(kind="Pod", name="p")
+        assert issuer.bound_to == {"kind": "Pod", "name": "p", "uid": made["metadata"]["uid"]}
+        with pytest.raises(NotFound):
+            await bind(kind="Pod", name="q")
+        with pytest.raises(Conflict):
+            await bind(kind="Pod", name="p", uid="other")
+        with pytest.raises(InvalidSpec):
+            await bind(kind="ConfigMap", name="p")
 
 
 async def test_without_an_issuer_tokens_are_unsupported(pipeline: Pipeline) -> None:
@@ -474,6 +497,16 @@ async def test_custom_resources_are_scaled(pipeline: Pipeline) -> None:
     assert (await ask(pipeline, "get", "f", kind=fleet)).body["metadata"]["generation"] == 2
     with pytest.raises(InvalidSpec):
         await ask(pipeline, "patch", "f", kind=fleet, subresource="scale", body={"spec": {"replicas": -1}})
+
+
+async def test_versions_of_an_object_share_what_has_not_changed(pipeline: Pipeline) -> None:
+    body = {"metadata": {"name": "p", "labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    made = await create(pipeline, body, kind=POD)
+    status = {"status": {"phase": "Running"}}
+    changed = (await ask(pipeline, "patch", "p", kind=POD, subresource="status", body=status)).body
+    assert changed["spec"] is made["spec"]
+    assert changed["metadata"]["labels"] is made["metadata"]["labels"]
+    assert changed["metadata"]["resourceVersion"] != made["metadata"]["resourceVersion"]
 
 
 # -- definitions -------------------------------------------------------------------------------------------------------
@@ -560,6 +593,14 @@ async def test_a_definition_that_goes_takes_no_more_objects_and_then_its_kind(pi
     await ask(pipeline, "patch", "fleets.e.org", body={"metadata": {"finalizers": None}}, **crd)
     with pytest.raises(NotFound):
         await ask(pipeline, "list", kind=fleet)
+
+
+async def test_a_definition_that_is_only_labelled_is_the_same_kind(pipeline: Pipeline) -> None:
+    await create(pipeline, scaled(), kind=CRD, namespace="")
+    fleet, revision = pipeline.registry.find("e.org", "v1", "fleets").kind, pipeline.registry.revision
+    label = {"metadata": {"labels": {"a": "b"}}}
+    await ask(pipeline, "patch", "fleets.e.org", kind=CRD, namespace="", body=label)
+    assert (pipeline.registry.find("e.org", "v1", "fleets").kind, pipeline.registry.revision) == (fleet, revision)
 
 
 async def test_a_version_no_longer_served_is_gone(pipeline: Pipeline) -> None:

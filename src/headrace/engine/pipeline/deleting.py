@@ -93,7 +93,7 @@ class Remover:
         return found
 
     async def _admit(self, user: User, request: Request, resource: Resource, warn: Warn) -> None:
-        stored = self._store.get(key_of(request, resource))
+        stored = self._store.head(key_of(request, resource))
         if stored is None:
             return
         if resource.kind is NAMESPACE and request.name in _IMMORTAL:

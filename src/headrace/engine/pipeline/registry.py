@@ -99,10 +99,18 @@ class Registry:
         return None
 
     def add(self, resource: Resource) -> None:
-        """Serve a kind, replacing what was served under the same group, version and plural."""
+        """Serve a kind, replacing what was served under the same group, version and plural.
+
+        The Kind object stays the same one as long as nothing of it changes.
+        """
         kind = resource.kind
-        self._resources[(kind.group, kind.version, kind.plural)] = resource
-        self.revision += 1
+        key = (kind.group, kind.version, kind.plural)
+        known = self._resources.get(key)
+        if known is not None and msgspec.structs.astuple(known.kind) == msgspec.structs.astuple(kind):
+            resource = msgspec.structs.replace(resource, kind=known.kind)  # who follows the kind may go on
+        if resource != known:
+            self._resources[key] = resource
+            self.revision += 1
 
     def remove(self, group: str, plural: str, *, keep_versions: frozenset[str] = frozenset()) -> None:
         """Stop serving a kind, all its versions but those named; idempotent."""

@@ -6,6 +6,7 @@ node and go through `Pipeline.connect`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -22,10 +23,12 @@ from headrace.engine.pipeline.status import success
 from headrace.engine.pipeline.writing import Writer
 from headrace.errors import Unsupported
 from headrace.spec.conditions import set_condition
-from headrace.spec.kind import Json
+from headrace.spec.kind import Json, Kind
+from headrace.spec.kinds import NODE, POD, SECRET
 
 _LEAST_LIFETIME_S = 600
 _DEFAULT_LIFETIME_S = 3600
+_BINDABLE: Mapping[str, Kind[Any]] = {"Pod": POD, "Secret": SECRET, "Node": NODE}
 _SCALE_VERSION = "autoscaling/v1"
 
 
@@ -123,7 +126,7 @@ class Subresources:
             uid=account["metadata"]["uid"],
             audiences=tuple(spec.get("audiences") or ()),
             lifetime_s=lifetime_s,
-            bound_to=spec.get("boundObjectRef"),
+            bound_to=self._bound_object(request, resource, spec.get("boundObjectRef")),
         )
         answer = {
             "kind": "TokenRequest",
@@ -133,6 +136,21 @@ class Subresources:
             "status": {"token": issued.token, "expirationTimestamp": issued.expires},
         }
         return Answer(status=201, body=answer)
+
+    def _bound_object(self, request: Request, resource: Resource, reference: Json | None) -> Json | None:
+        """Return the reference with the uid of the object that is there, which the token will not outlive."""
+        if not reference:
+            return None
+        kind = _BINDABLE.get(reference.get("kind", ""))
+        if kind is None or not reference.get("name"):
+            problem = ("spec.boundObjectRef", f"must name one of {', '.join(_BINDABLE)}")
+            raise refusals.invalid(resource.kind, request.name, problem)
+        wanted = msgspec.structs.replace(request, kind=kind, name=reference["name"], subresource="")
+        found = self._reader.get(wanted, Resource(kind=kind))["metadata"]
+        if reference.get("uid") not in {None, "", found["uid"]}:
+            why = f"the UID in the bound object reference ({reference['uid']}) does not match the UID in record"
+            raise refusals.conflict(kind, found["name"], why)
+        return reference | {"uid": found["uid"]}
 
     async def scale(self, user: User, request: Request, resource: Resource, warn: Warn) -> Answer:
         """Read or change the number of replicas of a custom resource as an autoscaling/v1 Scale."""

@@ -7,7 +7,6 @@ waits until the head is settled: it could still be undone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from headrace.clock import Clock
 from headrace.engine.pipeline import completion, decoding, lifecycle, refusals
@@ -76,12 +75,11 @@ class Writer:
         body = decoding.decode(request.body, request.field_validation, warn)
 
         def propose(old: Json) -> Json:
-            served = as_served(old, resource)
-            new = body if request.verb == "update" else patched(served, body, request.patch_type, resource)
+            new = body if request.verb == "update" else patched(old, body, request.patch_type, resource)
             new = decoding.formed(decoding.as_kind(new, resource), resource, request.field_validation, warn)
             self._demand_name(new, request)
             self._demand_version(new, old, request, resource)
-            return lifecycle.changed_object(new, served, resource, request.subresource)
+            return lifecycle.changed_object(new, old, resource, request.subresource)
 
         return await self.change(user, request, resource, propose, warn)
 
@@ -98,7 +96,7 @@ class Writer:
                 if head is None:
                     raise refusals.not_found(resource.kind, request.name)
                 old = as_served(head.raw, resource)
-                raw = completion.completed(propose(head.raw), resource, warn)
+                raw = completion.completed(propose(old), resource, warn)
             except (Conflict, NotFound):
                 if await self._store.settle(key):
                     continue
@@ -117,7 +115,7 @@ class Writer:
                 return old
             gone = lifecycle.is_gone(raw)
             try:
-                written = None if gone else self._stored(raw, resource)
+                written = None if gone else self._stored(raw, resource, old)
                 stored = await self._store.write(key, written, expected=head.version)
             except HeadMoved:
                 continue
@@ -191,7 +189,15 @@ class Writer:
                 f"{key.namespace} because it is being terminated"
             )
 
-    def _stored(self, raw: Json, resource: Resource) -> Json:
-        api_version = resource.stored_api_version
-        metadata: dict[str, Any] = dict(raw["metadata"])  # the store writes the version into it
-        return raw | {"metadata": metadata, "apiVersion": api_version}
+    def _stored(self, raw: Json, resource: Resource, old: Json | None = None) -> Json:
+        """Return what the store gets: an object of its own, which shares with the one before what has not changed.
+
+        Histories hold an object's earlier versions, and most changes are of a status or a label.
+        """
+        shared = _sharing(raw, old or {})
+        metadata = _sharing(raw["metadata"], (old or {}).get("metadata") or {})  # the store writes the version into it
+        return shared | {"metadata": metadata, "apiVersion": resource.stored_api_version}
+
+
+def _sharing(new: Json, old: Json) -> Json:
+    return {key: old[key] if key in old and old[key] == value else value for key, value in new.items()}

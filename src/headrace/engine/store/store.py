@@ -81,7 +81,7 @@ class Store:
         bookmark_s: seconds of silence after which a watch gets a bookmark.
     """
 
-    def __init__(self, path: Path, *, window: int = 2048, bookmark_s: float = 15.0) -> None:
+    def __init__(self, path: Path, *, window: int = 1024, bookmark_s: float = 15.0) -> None:
         self._database = Database(path)
         self._window = window
         self._bookmark_s = bookmark_s
@@ -238,6 +238,9 @@ class Store:
                     await anyio.to_thread.run_sync(self._commit, batch, limiter=self._thread)
                 except NotSaved as error:
                     self._undo(batch, error)
+                except BaseException:
+                    self._undo(batch, NotSaved("The engine went down before the change was saved."))
+                    raise
                 else:
                     self._publish(batch)
         finally:
