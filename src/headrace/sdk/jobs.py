@@ -99,6 +99,8 @@ def last_words(doc: Doc[Any] | None) -> str:
     """Return the message of the condition that matters most, as a clause for an error; empty when there is none."""
     if doc is None:
         return "; it does not exist"
+    if doc.status.get("message"):
+        return f"; last: {doc.status['message']}".rstrip(".")
     conditions = doc.status.get("conditions") or []
     bad = [c for c in conditions if c.get("status") != "True" and c.get("message")]
     chosen = bad[-1:] or conditions[-1:]
