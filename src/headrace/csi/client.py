@@ -28,7 +28,6 @@ _SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # libfuse calls its compiled-in path; what does not exist on this machine need not be covered.
 _COMPILED_IN = ("/usr/bin/fusermount3", "/bin/fusermount3", "/usr/bin/fusermount", "/bin/fusermount")
 _KILLED_WITHIN_S = 10.0
-_FLUSH_GRACE_S = 15.0
 _POLL_S = 0.05
 
 
@@ -82,9 +81,9 @@ class Client:
                     return
                 await anyio.sleep(_POLL_S)
 
-    async def remove(self) -> None:
+    async def remove(self, grace_s: float) -> None:
         """End the client, giving it time to write what it holds, and forget its pod. Idempotent."""
-        await self._world.request("pod.remove", pod=self.pod, grace_s=_FLUSH_GRACE_S, timeout_s=_FLUSH_GRACE_S + 15)
+        await self._world.request("pod.remove", pod=self.pod, grace_s=grace_s, timeout_s=grace_s + 15)
 
     def _mounts(self, order: MountOrder, file_names: dict[str, str]) -> list[dict[str, Any]]:
         sockets = self._files.sockets

@@ -42,12 +42,14 @@ class Patience:
         served_within_s: from a client's start until its mount can be listed.
         stall_s: how long a mount may leave everything unanswered before its connection is ended.
         first_pause_s, longest_pause_s: before a client that ended is started again; doubled each time.
+        flush_s: how long a client may take to write what it holds when its volume is given back.
     """
 
     served_within_s: float = 60.0
     stall_s: float = 300.0
     first_pause_s: float = 0.2
     longest_pause_s: float = 30.0
+    flush_s: float = 15.0
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ class SharedMount:
 
     async def remove(self) -> None:
         """End the client, unmount all that is stacked, delete the files. Idempotent."""
-        await self._client.remove()
+        await self._client.remove(self._patience.flush_s)
         await self._broker.unregister(self.key)
         await self._world.request("mount.unmount", target=self.files.data, all=True, lazy=True)
         self.files.remove()
@@ -236,9 +238,14 @@ class SharedMount:
         what = f"volume {record.volume_id}"
         deadline = anyio.current_time() + self._patience.served_within_s
         while True:
-            state = await self._broker.wait(self.key, _ROUND_S, ("served",))
+            state = await self._broker.wait(self.key, _ROUND_S, ("served", "failing"))
             if state["state"] == "served":
                 return
+            if state["state"] == "failing":
+                raise Unavailable(
+                    f"The client of {what} mounted it, but it cannot be read. {state['message']} {self._said()}",
+                    hint="Check the credentials in the volume's Secret, and that what it names exists.",
+                )
             container = await self._client.container()
             if not is_running(container):
                 raise Unavailable(

@@ -64,7 +64,7 @@ class Volume:
         self._limits = limits
         self._changed = changed
         self._places: dict[str, Place] = {}
-        self._clients: dict[str, tuple[int, int]] = {}
+        self._clients: dict[str, _Caller | None] = {}
         make_directory(registration.data_dir, uid=registration.client_uid, gid=registration.client_uid)
         os.makedirs(registration.socket_dir, mode=0o755, exist_ok=True)
         with open(os.path.join(registration.socket_dir, DEVICE_PLACE), "a"):
@@ -126,14 +126,17 @@ class Volume:
                 self.registration.data_dir,
                 name,
                 self._loop,
-                deadlines=Deadlines(
-                    start_s=self.registration.start_deadline_s, stall_s=self.registration.stall_deadline_s
-                ),
+                deadlines=self._deadlines(),
                 limits=self._limits,
                 changed=self._changed,
                 last_resort=lambda: self._kill_client(name),
             )
         return place
+
+    def _deadlines(self) -> Deadlines:
+        given = self.registration
+        look_every_s = min(Deadlines.look_every_s, given.stall_deadline_s)
+        return Deadlines(start_s=given.start_deadline_s, stall_s=given.stall_deadline_s, look_every_s=look_every_s)
 
     # -- the stand-in's side -------------------------------------------------------------------------------------
 
@@ -198,10 +201,12 @@ class Volume:
         _log(f"volume {given.id}: mounted {place.point}")
 
     def _kill_client(self, name: str) -> None:
-        """Where no other way ends a connection its owner has to die: who called the stand-in, if it is still the same."""
-        pid, started = self._clients.get(name, (0, 0))
-        if pid > 1 and started and _start_ticks(pid) == started:
-            _log(f"volume {self.registration.id}: killing client {pid}, because its connection cannot be aborted")
+        """Where no other way ends a connection its owner has to die: its container, or who called the stand-in."""
+        caller = self._clients.get(name)
+        if caller is None or _start_ticks(caller.pid) != caller.started:
+            return
+        _log(f"volume {self.registration.id}: killing its client, because its connection cannot be aborted")
+        for pid in caller.all_pids():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
@@ -232,16 +237,42 @@ def _answer(peer: socket.socket, message: dict[str, Any], fd: int | None = None)
         socket.send_fds(peer, [json.dumps(message).encode()], [] if fd is None else [fd])
 
 
-def _caller_of(peer: socket.socket) -> tuple[int, int]:
-    """Return pid and start time of the process that called the stand-in; zeros where they cannot be known."""
+@dataclass(frozen=True)
+class _Caller:
+    """The process that called a stand-in, and the PID namespace of its container."""
+
+    pid: int
+    started: int
+    namespace: str
+
+    def all_pids(self) -> list[int]:
+        """Return all processes of its container; itself alone where it shares our PID namespace."""
+        if self.namespace == _pid_namespace("self"):
+            return [self.pid]
+        return [
+            int(name) for name in os.listdir("/proc") if name.isdecimal() and _pid_namespace(name) == self.namespace
+        ]
+
+
+def _caller_of(peer: socket.socket) -> _Caller | None:
+    """Return who called the stand-in at the other end, None where it cannot be known."""
     credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     pid = int(struct.unpack("3i", credentials)[0])
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
             parent = int(file.read().rpartition(")")[2].split()[1])
-        return parent, _start_ticks(parent)
+        namespace = _pid_namespace(str(parent))
+        return _Caller(parent, _start_ticks(parent), namespace) if parent > 1 and namespace else None
     except (OSError, ValueError, IndexError):
-        return 0, 0
+        return None
+
+
+def _pid_namespace(process: str) -> str:
+    """Return the PID namespace of a process, empty when it has ended."""
+    try:
+        return os.readlink(f"/proc/{process}/ns/pid")
+    except OSError:
+        return ""
 
 
 def _start_ticks(pid: int) -> int:

@@ -26,7 +26,8 @@ from headrace.csi.shared import Patience
 from headrace.errors import InvalidSpec, Unavailable
 from headrace.fuse.order import MountOrder
 from headrace.node.world import WorldClient
-from headrace.sandbox.testing import RunningWorld, missing_features, running_world
+from headrace.sandbox.client import Client
+from headrace.sandbox.testing import RunningWorld, missing_features, running_world, start_world
 
 pytestmark = [pytest.mark.fuse, pytest.mark.anyio]
 
@@ -133,17 +134,18 @@ class Site:
         self.orders: list[VolumeRequest] = []
         self.metaurl = metaurl
         self.argv: tuple[str, ...] = (sys.executable, "-m", "headrace.fuse.clients.juicefs")
+        self.mount: dict[str, Any] = {}
         self._count = 0
 
     def driver(self, **more: Any) -> FuseDriver:
         """Return a driver as a node's agent makes one at its start."""
-        patience = more.pop("patience", Patience(served_within_s=20))
+        patience = more.pop("patience", Patience(served_within_s=20, flush_s=5))
         directory = f"{self.world.directory}/csi"
         return FuseDriver(self.client, directory, resolve=self._resolve, patience=patience, **more)
 
     async def _resolve(self, request: VolumeRequest) -> MountOrder:
         self.orders.append(request)
-        mount = {
+        mount = self.mount or {
             "mountPoint": request.attributes["mountPoint"],
             "options": {"metaurl": "/etc/fluid/secrets/volume/metaurl"},
             "readOnly": request.read_only,
@@ -156,7 +158,6 @@ class Site:
                 "/etc/fluid/config/config.json": json.dumps({"mounts": [mount], "targetPath": _TARGET}).encode(),
                 "/etc/fluid/secrets/volume/metaurl": request.secrets["metaurl"],
             },
-            file_system_type="juicefs",
             read_only=request.read_only,
         )
 
@@ -361,6 +362,55 @@ async def test_a_client_that_ends_at_once_is_an_error_with_its_own_words(site: S
     assert len(site.orders) == 2
 
 
+async def test_a_server_that_does_not_answer_is_named(site: Site) -> None:
+    site.metaurl = "etcd://127.0.0.1:1/x"
+    with pytest.raises(Unavailable, match=r"metadata engine at 127\.0\.0\.1:1 does not answer: Connection refused"):
+        await site.use(site.driver(), "one")
+
+
+async def test_credentials_that_are_wrong_are_an_error_with_the_servers_words(
+    site: Site, servers: tuple[str, ObjectStore]
+) -> None:
+    _, store = servers
+    mount = {
+        "mountPoint": "s3://bucket",
+        "options": {"endpoint": store.endpoint, "access-key": store.access_key, "secret-key": "wrong"},
+    }
+    site.argv = (sys.executable, "-m", "headrace.fuse.clients.rclone")
+    site.mount = mount
+    with pytest.raises(Unavailable, match=r"cannot be listed: Input/output error.*SignatureDoesNotMatch") as refused:
+        await site.use(site.driver(), "one")
+    assert "Check the credentials" in str(refused.value)
+
+
+async def test_a_world_that_was_killed_is_begun_anew(tmp_path: Path, site: Site) -> None:
+    first = site.driver()
+    target = await site.use(first, "one")
+    await site.app(target, "open('/data/file', 'w').write('kept')")
+    site.world.process.kill()
+    site.world.process.wait()
+    site.world.process = start_world(site.world.directory)
+    site.world.client.close()
+    site.world.client = Client(site.world.socket)
+    site.world.client.call("pod.create", pod="p")
+
+    async def attached() -> bool:
+        try:
+            return bool(await site.client.request("hello"))
+        except Unavailable:
+            return False
+
+    await until(attached, "the agent is attached again")
+    for driver in (first, site.driver()):
+        async with tended(driver):
+            assert await site.use(driver, "one") == target
+            assert await site.app(target, "print(open('/data/file').read())") == (0, "kept\n")
+    assert (await site.client_container())["attempt"] == 0
+    await driver.unpublish(volume_id="v", target=target)
+    await driver.unstage(volume_id="v")
+    assert await site.fuse_mounts() == []
+
+
 async def test_a_client_that_never_mounts_is_an_error_in_time(site: Site) -> None:
     driver = site.driver(patience=Patience(served_within_s=1.5))
     site.argv = ("sleep", "600")
@@ -372,7 +422,7 @@ async def test_a_client_that_never_mounts_is_an_error_in_time(site: Site) -> Non
 
 
 async def test_a_stopped_client_hangs_nobody_and_is_replaced(site: Site) -> None:
-    driver = site.driver(patience=Patience(served_within_s=4, stall_s=1.0))
+    driver = site.driver(patience=Patience(served_within_s=4, stall_s=1.0, flush_s=1))
     async with tended(driver):
         target = await site.use(driver, "one")
         await site.app(target, "open('/data/file', 'w').write('content')")
@@ -388,7 +438,7 @@ async def test_a_stopped_client_hangs_nobody_and_is_replaced(site: Site) -> None
 
 
 async def test_a_stopped_client_does_not_keep_its_volume_from_being_removed(site: Site) -> None:
-    driver = site.driver()
+    driver = site.driver(patience=Patience(flush_s=1))
     target = await site.use(driver, "one")
     await site.stop_client()
     with anyio.fail_after(30):

@@ -19,6 +19,7 @@ import urllib.parse
 from collections.abc import Mapping
 
 from headrace.fuse.clients.contract import Contract, Mount, Unusable, check_options, read_contract, words
+from headrace.fuse.clients.reach import require_reachable
 from headrace.fuse.clients.run import Command, cache_directory, find_program, main
 from headrace.fuse.counters import Source
 
@@ -45,12 +46,17 @@ _PASSWORD = re.compile(r"(?P<engine>[a-z0-9]+)://(?P<user>[^:@/]*):(?P<password>
 def mounting() -> Command:
     """Return how to mount what the container was told to."""
     contract = read_contract()
-    return command_for(contract, program=find_program("juicefs"), port=_free_port())
+    command = command_for(contract, program=find_program("juicefs"), port=_free_port())
+    _require_engine(contract)
+    return command
 
 
 def copying() -> Command:
     """Return how to copy everything into targetPath instead."""
-    return copy_command_for(read_contract(), program=find_program("juicefs"))
+    contract = read_contract()
+    command = copy_command_for(contract, program=find_program("juicefs"))
+    _require_engine(contract)
+    return command
 
 
 def command_for(contract: Contract, *, program: str, port: int) -> Command:
@@ -95,6 +101,10 @@ def copy_command_for(contract: Contract, *, program: str) -> Command:
         f"{contract.target_path}/",
     )
     return Command(argv, {**env, "VOLUME": meta})
+
+
+def _require_engine(contract: Contract) -> None:
+    require_reachable("The volume's metadata engine", contract.mounts[0].options["metaurl"])
 
 
 def _engine(mount: Mount) -> tuple[str, dict[str, str]]:

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 
 from headrace.fuse.clients.contract import Contract, Mount, Unusable, check_options, read_contract, words
+from headrace.fuse.clients.reach import require_reachable
 from headrace.fuse.clients.run import Command, cache_directory, find_program, main
 from headrace.fuse.counters import Source
 
@@ -57,13 +58,18 @@ _DEFAULTS = {
 
 def mounting() -> Command:
     """Return how to mount what the container was told to."""
-    place = tempfile.mkdtemp(prefix="rclone-")
-    return command_for(read_contract(), program=find_program("rclone"), place=place, owner=_owner_outside())
+    contract, place = read_contract(), tempfile.mkdtemp(prefix="rclone-")
+    command = command_for(contract, program=find_program("rclone"), place=place, owner=_owner_outside())
+    _require_endpoints(contract)
+    return command
 
 
 def copying() -> Command:
     """Return how to copy everything into targetPath instead."""
-    return copy_command_for(read_contract(), program=find_program("rclone"), place=tempfile.mkdtemp(prefix="rclone-"))
+    contract, place = read_contract(), tempfile.mkdtemp(prefix="rclone-")
+    command = copy_command_for(contract, program=find_program("rclone"), place=place)
+    _require_endpoints(contract)
+    return command
 
 
 def command_for(contract: Contract, *, program: str, place: str, owner: tuple[int, int]) -> Command:
@@ -101,6 +107,11 @@ def copy_command_for(contract: Contract, *, program: str, place: str) -> Command
     transfers = _common_options(contract).get("copy-transfers", "64")
     flags = ("--transfers", transfers, "--use-server-modtime", "--stats", "5s", "--stats-one-line", "-v")
     return Command((program, "copy", "--config", _config_path(place), *flags, remote, contract.target_path))
+
+
+def _require_endpoints(contract: Contract) -> None:
+    for endpoint in sorted({mount.options.get("endpoint", "") for mount in contract.mounts}):
+        require_reachable("The object store", endpoint)
 
 
 def _configure(contract: Contract, place: str) -> str:
