@@ -197,10 +197,7 @@ http.server.HTTPServer((os.environ["POD_IP"], 18080), http.server.SimpleHTTPRequ
 async def test_pods_find_each_other_by_name(node: Any) -> None:
     spec = {"clusterIP": "None", "selector": {"job": "j"}, "publishNotReadyAddresses": True}
     node.cluster.seed(SERVICE, {"metadata": {"name": "gang", "namespace": "ns"}, "spec": spec})
-    script = (
-        "until getent hosts w-0.gang w-1.gang.ns.svc.cluster.local | sort; test $? = 0; do sleep 0.05; done; hostname"
-    )
-    script = "until getent hosts w-0.gang && getent hosts w-1.gang; do sleep 0.05; done; hostname"
+    script = "until getent hosts w-0.gang && getent hosts w-1.gang; do sleep 0.05; done; hostname; exec sleep 100"
     async with node.running():
         for index in range(2):
             await node.submit(
@@ -209,12 +206,11 @@ async def test_pods_find_each_other_by_name(node: Any) -> None:
                 meta={"labels": {"job": "j"}},
                 hostname=f"w-{index}",
                 subdomain="gang",
-                restartPolicy="Never",
             )
         for index in range(2):
-            await node.until_phase("Succeeded", f"w-{index}")
-            said = (await node.output(name=f"w-{index}")).splitlines()
-            assert said[-1] == f"w-{index}"
+            await node.until_phase("Running", f"w-{index}")
+            while not (said := (await node.output(name=f"w-{index}")).splitlines()) or said[-1] != f"w-{index}":  # noqa: ASYNC110
+                await anyio.sleep(0.02)
             assert said[-3].split()[0] != said[-2].split()[0]
 
 
