@@ -449,7 +449,8 @@ async def test_without_an_issuer_tokens_are_unsupported(pipeline: Pipeline) -> N
     ("create", "status", MethodNotAllowed),
     ("delete", "status", MethodNotAllowed),
     ("get", "log", MethodNotAllowed),
-    ("create", "ephemeralcontainers", MethodNotAllowed),
+    ("patch", "ephemeralcontainers", Unsupported),
+    ("patch", "resize", Unsupported),
 ])  # fmt: skip
 async def test_what_a_subresource_does_not_do(pipeline: Pipeline, verb: Any, subresource: str, error: Any) -> None:
     with pytest.raises(error):

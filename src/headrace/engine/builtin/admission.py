@@ -1,11 +1,13 @@
 """The admission that every Kubernetes API server has switched on, for what the builtin controllers rely on.
 
-Source: Kubernetes `plugin/pkg/admission/{storage,priority,defaulttolerationseconds}`.
+Source: Kubernetes `plugin/pkg/admission/{storage,priority,defaulttolerationseconds}`,
+`persistentvolume/resize`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 from headrace.engine.builtin.binding_plan import default_class
@@ -22,6 +24,7 @@ from headrace.spec.names import (
     TAINT_UNREACHABLE,
 )
 from headrace.spec.selectors import tolerates
+from headrace.units import parse_quantity
 
 TOLERATION_S = 300
 """How long a pod that says nothing else stays on a node that is not ready or cannot be reached."""
@@ -57,6 +60,30 @@ class DefaultStorageClass:
         if spec.get("storageClassName") is not None or not name:
             return None
         return request.object | {"spec": spec | {"storageClassName": name}}
+
+
+class ClaimGrowth:
+    """Refuses to let a claim grow where nothing would make its volume grow."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def admit(self, request: AdmissionRequest) -> Json | None:
+        """Change nothing; raises Denied for an UPDATE that asks for more, unless the class allows it."""
+        if request.operation != "UPDATE" or request.kind is not PERSISTENT_VOLUME_CLAIM or request.subresource:
+            return None
+        new, old = _requested(request.object), _requested(request.old)
+        if new <= old:
+            return None
+        name = ((request.old or {}).get("spec") or {}).get("storageClassName") or ""
+        found = self._store.get(Key(STORAGE_CLASS.resource, "", name))
+        if found is None or not found.raw.get("allowVolumeExpansion"):
+            raise Denied(
+                f'persistentvolumeclaims "{request.name}" is forbidden: only dynamically provisioned pvc can be resized '
+                "and the storageclass that provisions the pvc must support resize",
+                hint="Make a larger claim and copy the data.",
+            )
+        return None
 
 
 class PodPriority:
@@ -114,7 +141,21 @@ class DefaultTolerations:
 
 def admitters(store: Store) -> list[Admitter]:
     """Return the builtin admission, in its order; a server's own comes after it."""
-    return [DefaultStorageClass(store), StorageProtection(), PodPriority(store), DefaultTolerations()]
+    return [
+        DefaultStorageClass(store),
+        StorageProtection(),
+        ClaimGrowth(store),
+        PodPriority(store),
+        DefaultTolerations(),
+    ]
+
+
+def _requested(claim: Json | None) -> Decimal:
+    resources = ((claim or {}).get("spec") or {}).get("resources") or {}
+    try:
+        return parse_quantity((resources.get("requests") or {}).get("storage", "0"))
+    except ValueError:  # validation, which comes next, says so
+        return Decimal(0)
 
 
 def _tolerated(given: Iterable[Json], key: str) -> bool:

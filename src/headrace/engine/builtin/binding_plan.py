@@ -22,10 +22,14 @@ from headrace.spec.names import (
     BIND_COMPLETED_ANNOTATION,
     BOUND_BY_CONTROLLER_ANNOTATION,
     DEFAULT_STORAGE_CLASS_ANNOTATION,
+    PROVISIONED_BY_ANNOTATION,
     SELECTED_NODE_ANNOTATION,
 )
 from headrace.spec.selectors import matches_node, matches_selector
 from headrace.units import parse_quantity
+
+PROVISIONER = "headrace.io/local-path"
+"""Makes volumes that are directories of this machine. Both nodes of an embedded engine see them."""
 
 Claim = Doc[PersistentVolumeClaim]
 Volume = Doc[PersistentVolume]
@@ -162,6 +166,10 @@ def _bound_claim(observed: ClaimObserved) -> Plan:
             return NOTHING
         message = "Two claims are bound to the same volume, this one is bound incorrectly"
         return Plan((*_phase(claim, "Lost"), Tell(claim, "Warning", "ClaimMisbound", message)))
+    wanted = claim.spec["resources"]["requests"]["storage"]
+    if volume.annotations.get(PROVISIONED_BY_ANNOTATION) == PROVISIONER and _size(volume) < parse_quantity(wanted):
+        # A directory has no size of its own, so growing it (admission has allowed it) is to say so.
+        return Plan((_patch_volume(volume, {"spec": {"capacity": {"storage": wanted}}}),))
     return Plan(tuple(_bind(claim, volume)))
 
 

@@ -23,7 +23,7 @@ from headrace.engine.builtin.actions import (
     RemoveDirectory,
     Tell,
 )
-from headrace.engine.builtin.binding_plan import Claim, Class, Volume
+from headrace.engine.builtin.binding_plan import PROVISIONER, Claim, Class, Volume
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM
 from headrace.spec.names import (
@@ -32,8 +32,7 @@ from headrace.spec.names import (
     PROVISIONER_ANNOTATION,
 )
 
-PROVISIONER = "headrace.io/local-path"
-"""Makes volumes that are directories of this machine. Both nodes of an embedded engine see them."""
+__all__ = ["PROVISIONER", "VolumeObserved", "failed", "plan_provisioning", "plan_volume"]
 
 
 class VolumeObserved(msgspec.Struct, frozen=True):

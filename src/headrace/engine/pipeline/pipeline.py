@@ -30,11 +30,15 @@ from headrace.engine.pipeline.request import (
 from headrace.engine.pipeline.subresources import Subresources
 from headrace.engine.pipeline.writing import Writer
 from headrace.engine.store.store import Store
-from headrace.errors import NotFound
+from headrace.errors import NotFound, Unsupported
 from headrace.spec.kind import Json
 from headrace.spec.kinds import CRD
 
 _OWN_PARTS = frozenset({"status", "finalize"})
+_ABSENT = {
+    "ephemeralcontainers": "Use kubectl exec, or add the container to the pod before it is made.",
+    "resize": "Delete the pod and make it anew with other resources.",
+}
 _CONNECTIONS = frozenset({"log", "exec", "attach", "portforward", "proxy"})
 
 
@@ -134,8 +138,10 @@ class Pipeline:
             return Answer(body=self._reader.get(request, resource))
         if name in _OWN_PARTS and verb in {"update", "patch"}:
             return Answer(body=await self._writer.update(user, request, resource, warn))
-        if verb == "create" and name not in _CONNECTIONS:
+        if verb == "create" and name not in _CONNECTIONS and name not in _ABSENT:
             return await self._subresources.create(user, request, resource, warn)
+        if name in _ABSENT:
+            raise Unsupported(f"{resource.kind.plural}/{name} is not served by this engine.", hint=_ABSENT[name])
         raise refusals.MethodNotAllowed(f"the server does not allow {verb} on {resource.kind.plural}/{name}")
 
     def _authorise(self, user: User, request: Request, resource: Resource) -> None:

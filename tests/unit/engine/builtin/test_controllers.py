@@ -321,6 +321,20 @@ async def test_a_deleted_claim_is_kept_while_used_and_its_volume_removed_after(e
     assert not path.exists()
 
 
+async def test_a_claim_grows_where_its_class_allows_it(engine: Engine) -> None:
+    await add_class(engine, "Immediate", allowVolumeExpansion=True)
+    claim = await add_claim(engine)
+    await engine.until_there(PERSISTENT_VOLUME_CLAIM, claim.ref, phase("Bound"))
+    more = MergePatch({"spec": {"resources": {"requests": {"storage": "2Gi"}}}})
+    await engine.patch(PERSISTENT_VOLUME_CLAIM, claim.ref, more)
+    grown = {"storage": "2Gi"}
+    await engine.until_there(PERSISTENT_VOLUME_CLAIM, claim.ref, lambda doc: doc.status["capacity"] == grown)
+    await engine.patch(STORAGE_CLASS, Ref("", "local-path"), MergePatch({"allowVolumeExpansion": False}))
+    yet_more = MergePatch({"spec": {"resources": {"requests": {"storage": "3Gi"}}}})
+    with pytest.raises(Denied, match="must support resize"):
+        await engine.patch(PERSISTENT_VOLUME_CLAIM, claim.ref, yet_more)
+
+
 async def test_a_retained_volume_outlives_its_claim(engine: Engine) -> None:
     await add_class(engine, "Immediate", "Retain")
     claim = await add_claim(engine)
