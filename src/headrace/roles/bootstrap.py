@@ -28,8 +28,10 @@ CLOUD_PRICE = {
 def objects(settings: UpSettings, mode: str) -> list[Json]:
     """Return storage class, CSI driver, the two pools and the default queue.
 
-    `mode` is how data is reached in the cloud pool here: broker, or materialise where nothing can mount.
+    `mode` is how data is reached in the cloud pool here: broker, or materialise where nothing can mount; then the own
+    pool's driver cannot mount either, and copies too.
     """
+    at_home = "materialise" if mode == "materialise" else "native"
     return [
         {
             "apiVersion": "storage.k8s.io/v1",
@@ -50,7 +52,7 @@ def objects(settings: UpSettings, mode: str) -> list[Json]:
                 "volumeLifecycleModes": ["Persistent", "Ephemeral"],
             },
         },
-        _pool(OWN, {"kind": "own", "dataAccess": {"mode": "native"}}),
+        _pool(OWN, {"kind": "own", "dataAccess": {"mode": at_home}}),
         _pool(CLOUD, _cloud(settings, mode)),
         {
             "apiVersion": "headrace.io/v1alpha1",

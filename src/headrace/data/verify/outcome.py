@@ -58,7 +58,8 @@ def outcome(pod: Doc[Any], evidence: Evidence, now: dt.datetime, deadline_s: flo
     """Return how the probe ended; None while it may still succeed."""
     phase = pod.status.get("phase")
     if phase == "Succeeded":
-        used, files = _sizes(_app(pod))
+        is_copy = client_container(pod).startswith(MATERIALISE_PREFIX)  # then it is the node's disk that was measured
+        used, files = (None, None) if is_copy else _sizes(_app(pod))
         return Outcome(
             verified="True", reason="Listed", message="A probe pod has listed it.", used_bytes=used, files=files
         )
