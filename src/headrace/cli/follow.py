@@ -14,7 +14,7 @@ from headrace.errors import HeadraceError
 from headrace.sdk import jobs
 from headrace.sdk.client import AsyncClient
 from headrace.sdk.logs import LogLine
-from headrace.sdk.watching import single_error
+from headrace.sdk.pumping import single_error
 from headrace.spec.kind import Doc
 from headrace.units import human_duration
 

@@ -16,7 +16,7 @@ import anyio.lowlevel
 from anyio.abc import ByteReceiveStream, ByteSendStream
 
 from headrace.cluster.protocol import Cluster, ExecStream
-from headrace.sdk.watching import single_error
+from headrace.sdk.pumping import single_error
 from headrace.spec.kind import Ref
 
 _CHUNK_BYTES = 32 * 1024

@@ -6,19 +6,19 @@ An event loop in a thread of its own carries them out; a `Client` may be used fr
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import anyio
 from anyio.from_thread import BlockingPortal, start_blocking_portal
+from anyio.streams.memory import MemoryObjectSendStream
 
 from headrace.cluster.protocol import Cluster, ExecResult
 from headrace.sdk import jobs
 from headrace.sdk.client import AsyncClient
 from headrace.sdk.logs import LogLine
-from headrace.sdk.watching import single_error
+from headrace.sdk.pumping import Items, pumped
 from headrace.spec.kind import Doc, Json, Kind, Ref
 
 P = ParamSpec("P")
@@ -100,7 +100,7 @@ class Client:
         return self._call(self._client.wait, kind, name, until, namespace=namespace, timeout_s=timeout_s)
 
     def changes(self, kind: Kind[Any], ref: Ref) -> AbstractContextManager[Iterator[Doc[Any] | None]]:
-        return self._iterated(_pumped(self._client.changes(kind, ref)))
+        return self._iterated(self._client.changes(kind, ref))
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class Client:
             tail_lines=tail_lines,
             since_s=since_s,
         )
-        return self._iterated(_pumped(lines))
+        return self._iterated(lines)
 
     def exec(
         self,
@@ -176,30 +176,18 @@ class Client:
         return self._portal.call(partial(method, *arguments, **named))
 
     @contextmanager
-    def _iterated(self, opened: AbstractAsyncContextManager[Any]) -> Iterator[Iterator[Any]]:
-        with self._portal.wrap_async_context_manager(opened) as stream:
-            yield self._items(stream)
+    def _iterated(self, opened: AbstractAsyncContextManager[AsyncIterator[T]]) -> Iterator[Iterator[T]]:
+        async def copy(send: MemoryObjectSendStream[T]) -> None:
+            async with opened as items:
+                async for item in items:
+                    await send.send(item)
 
-    def _items(self, stream: Any) -> Iterator[Any]:
+        with self._portal.wrap_async_context_manager(pumped(copy)) as items:
+            yield self._items(items)
+
+    def _items(self, items: Items[T]) -> Iterator[T]:
         while True:
             try:
-                yield self._portal.call(stream.receive)
-            except anyio.EndOfStream:
+                yield self._portal.call(items.__anext__)
+            except StopAsyncIteration:
                 return
-
-
-@asynccontextmanager
-async def _pumped(source: AbstractAsyncContextManager[AsyncIterator[T]]) -> AsyncIterator[Any]:
-    """Run a stream in one task, from which others may take: each call of a portal is a task of its own."""
-    send, receive = anyio.create_memory_object_stream[T](16)
-
-    async def pump() -> None:
-        async with send, source as items:
-            async for item in items:
-                await send.send(item)
-
-    with single_error():
-        async with anyio.create_task_group() as group, receive:
-            group.start_soon(pump)
-            yield receive
-            group.cancel_scope.cancel()

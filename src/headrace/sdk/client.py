@@ -118,7 +118,7 @@ class AsyncClient:
         if not patch:
             return "unchanged", live
         changed = await self.cluster.patch(kind, ref, MergePatch(patch), dry_run=dry_run)
-        # A Secret's stringData is never in the live object, so only the version tells whether something changed.
+        # The server may store what was written in other words, so only the version tells whether something changed.
         return "unchanged" if not dry_run and changed.version == live.version else "configured", changed
 
     async def delete(self, kind: Kind[Any], name: str, *, namespace: str = "", wait_s: float | None = None) -> None:

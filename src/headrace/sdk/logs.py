@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import anyio
@@ -17,7 +18,7 @@ from headrace.clock import SystemClock, parse_time
 from headrace.cluster.protocol import Cluster, Scope
 from headrace.errors import NotFound, Unavailable
 from headrace.sdk import jobs, watching
-from headrace.sdk.watching import single_error
+from headrace.sdk.pumping import pumped
 from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.kinds import POD, TRAIN_JOB
 from headrace.spec.names import JOB_LABEL
@@ -64,14 +65,11 @@ async def log_lines(
 
     Raises NotFound when there is no such job, Unavailable when the server is away for more than a minute.
     """
-    send, receive = anyio.create_memory_object_stream[LogLine](256)
-    wanted = _Wanted(container or jobs.MAIN_CONTAINER, worker, tail_lines, since_s)
     await cluster.get(TRAIN_JOB, job)
-    with single_error():
-        async with anyio.create_task_group() as group, receive:
-            group.start_soon(_follow_pods if follow else _read_pods, cluster, job, wanted, send)
-            yield receive
-            group.cancel_scope.cancel()
+    wanted = _Wanted(container or jobs.MAIN_CONTAINER, worker, tail_lines, since_s)
+    read = partial(_follow_pods if follow else _read_pods, cluster, job, wanted)
+    async with pumped(read, buffered=256) as lines:
+        yield lines
 
 
 def _pods(job: Ref) -> Scope:
@@ -81,13 +79,12 @@ def _pods(job: Ref) -> Scope:
 async def _read_pods(cluster: Cluster, job: Ref, wanted: _Wanted, send: MemoryObjectSendStream[LogLine]) -> None:
     """Read what there is of every worker; one that cannot be reached is reported after the others have been read."""
     unreachable: Unavailable | None = None
-    async with send:
-        for pod in sorted(await watching.every(cluster, POD, _pods(job)), key=lambda pod: pod.name):
-            if wanted.takes(pod):
-                try:
-                    await _Tail(cluster, pod, wanted, send.clone()).run(follow=False)
-                except Unavailable as error:
-                    unreachable = unreachable or error
+    for pod in sorted(await watching.every(cluster, POD, _pods(job)), key=lambda pod: pod.name):
+        if wanted.takes(pod):
+            try:
+                await _Tail(cluster, pod, wanted, send).run(follow=False)
+            except Unavailable as error:
+                unreachable = unreachable or error
     if unreachable is not None:
         raise unreachable
 
@@ -99,9 +96,9 @@ async def _follow_pods(cluster: Cluster, job: Ref, wanted: _Wanted, send: Memory
     def start(pod: Doc[Any]) -> None:
         if pod.uid not in started and wanted.takes(pod):
             started.add(pod.uid)
-            tails.start_soon(_Tail(cluster, pod, wanted, send.clone()).run)
+            tails.start_soon(_Tail(cluster, pod, wanted, send).run)
 
-    async with send, anyio.create_task_group() as tails:
+    async with anyio.create_task_group() as tails:
         async with anyio.create_task_group() as watchers:
             watchers.start_soon(_watch_pods, cluster, job, start)
             async with watching.states(cluster, TRAIN_JOB, job) as states:
@@ -128,7 +125,7 @@ def _state(pod: Doc[Any], container: str) -> str:
 
 
 class _Tail:
-    """The output of one worker: sends its lines, each once, and closes `send` at the end."""
+    """The output of one worker: sends its lines, each once."""
 
     def __init__(self, cluster: Cluster, pod: Doc[Any], wanted: _Wanted, send: MemoryObjectSendStream[LogLine]) -> None:
         self._cluster = cluster
@@ -142,19 +139,18 @@ class _Tail:
 
     async def run(self, *, follow: bool = True) -> None:
         patience = watching.Patience()
-        async with self._send:
-            while True:
-                try:
-                    await self._stream(follow, patience)
-                    if not follow or await self._has_ended():
-                        return
-                    raise Unavailable(f"The output of {self._pod.ref} ended while it runs.", hint="Look again.")
-                except NotFound:
-                    return  # the pod went away
-                except Unavailable as error:
-                    if not follow or not self._is_stamped:
-                        raise
-                    await patience.pause(error)
+        while True:
+            try:
+                await self._stream(follow, patience)
+                if not follow or await self._has_ended():
+                    return
+                raise Unavailable(f"The output of {self._pod.ref} ended while it runs.", hint="Look again.")
+            except NotFound:
+                return  # the pod went away
+            except Unavailable as error:
+                if not follow or not self._is_stamped:
+                    raise
+                await patience.pause(error)
 
     async def _stream(self, follow: bool, patience: watching.Patience) -> None:
         rest = b""

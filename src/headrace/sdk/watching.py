@@ -5,8 +5,8 @@ Nothing is cached. A server that stays away longer than `PATIENCE_S` is reported
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -45,18 +45,6 @@ class Patience:
             raise error
         await anyio.sleep(self._pause_s)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
-
-
-@contextmanager
-def single_error() -> Iterator[None]:
-    """Raise the first error of a task group instead of the group, so that callers can catch it by its type."""
-    try:
-        yield
-    except BaseExceptionGroup as group:
-        first: BaseException = group
-        while isinstance(first, BaseExceptionGroup):
-            first = first.exceptions[0]
-        raise first from None
 
 
 @asynccontextmanager

@@ -55,3 +55,37 @@ def test_a_misspelt_kind_is_told_the_nearest() -> None:
         manifests.kind_of({"apiVersion": "headrace.io/v1alpha1", "kind": "TrainJobb"})
     with pytest.raises(InvalidSpec, match=r"apiVersion: headrace\.io/v1alpha1"):
         manifests.kind_of({"apiVersion": "headrace.io/v1", "kind": "TrainJob"})
+
+
+def test_a_date_stays_a_text_and_a_key_given_twice_is_said(tmp_path: Path) -> None:
+    (found,) = manifests.read([write(tmp_path / "x.yaml", "kind: A\nspec: {day: 2026-11-01, on: yes}\n")])
+    assert found["spec"]["day"] == "2026-11-01"
+    with pytest.raises(InvalidSpec, match=r"line 3: 'a' is given twice"):
+        manifests.read([write(tmp_path / "y.yaml", "kind: A\na: 1\na: 2\n")])
+
+
+def test_anchors_and_merges_work(tmp_path: Path) -> None:
+    text = "kind: A\nbase: &b {x: 1}\nspec: {<<: *b, y: 2}\n"
+    assert manifests.read([write(tmp_path / "x.yaml", text)])[0]["spec"] == {"x": 1, "y": 2}
+
+
+def test_what_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InvalidSpec, match="not a text file"):
+        manifests.read([str(tmp_path / "x.yaml")])
+
+
+def test_relative_paths_start_where_the_file_is(tmp_path: Path) -> None:
+    (found,) = manifests.load([write(tmp_path / "x.yaml", "kind: A\n")])
+    assert found.base == tmp_path.resolve()
+
+
+@pytest.mark.parametrize("text", ["kind: List\nitems: [1]\n", "kind: A\nmetadata: text\n", "kind: 3\n"])
+def test_what_is_no_object(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InvalidSpec):
+        manifests.read([write(tmp_path / "x.yaml", text)])
+
+
+def test_a_part_of_a_name_is_enough_for_a_guess() -> None:
+    with pytest.raises(InvalidSpec, match=r"Did you mean .*trainjobs"):
+        manifests.find_kind("job")
