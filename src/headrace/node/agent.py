@@ -35,6 +35,7 @@ from headrace.node.tokens import Tokens
 from headrace.node.view import View
 from headrace.node.volumes.pod_volumes import PodVolumes
 from headrace.node.volumes.published import PublishedVolumes
+from headrace.node.volumes.trash import Trash
 from headrace.node.worker import Worker
 from headrace.node.world import World
 from headrace.spec.core.pod import Pod
@@ -106,13 +107,15 @@ class Agent:
             self._shared = self._share(tasks)
             self._claim_addresses()
             tasks.start_soon(self._events.run)
+            tasks.start_soon(self._shared.trash.run)
             tasks.start_soon(self._shared.names.run)
             tasks.start_soon(self._heartbeat.run)
             if serve is not None:
                 tasks.start_soon(serve, self.app())
             self._cache.reader(SERVICE)
-            self._cache.subscribe(POD, self._heard)
             tasks.start_soon(self._cache.run)
+            await self._cache.synced()  # a pod's environment names the Services there are
+            self._cache.subscribe(POD, self._heard)
             await self._cache.synced()
             _log.info(AGENT_STARTED, node=self._config.name, pods=len(self._workers))
             self._release_orphans()
@@ -159,6 +162,7 @@ class Agent:
             objects=objects,
             tokens=tokens,
             volumes=volumes,
+            trash=Trash(config.directory / "trash"),
             published=published,
             handlers=Handlers(world),
             pods=config.pods,
@@ -240,7 +244,7 @@ class Agent:
                 _log.warning(WORKER_FAILED, uid=uid, error=str(error))
                 await anyio.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-        self._shared.place(uid).remove()
+        self._shared.trash.put(self._shared.place(uid).root)
         self._shared.addresses.give_back(uid)
         _log.info(ORPHAN_RELEASED, node=self._config.name, uid=uid)
 

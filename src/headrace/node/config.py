@@ -22,6 +22,7 @@ def measured_capacity() -> dict[str, str]:
     return {
         "cpu": str(os.cpu_count() or 1),
         "memory": format_bytes(psutil.virtual_memory().total // 1024 * 1024),
+        "ephemeral-storage": format_bytes(psutil.disk_usage("/").total // 1024 * 1024),
         "pods": str(_MOST_PODS),
     }
 

@@ -59,3 +59,4 @@ async def release(shared: Shared, uid: str) -> None:
     """
     await shared.world.request("pod.remove", pod=uid)
     await shared.volumes.unmount(uid)
+    shared.trash.put(shared.place(uid).volumes)

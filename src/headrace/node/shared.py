@@ -22,6 +22,7 @@ from headrace.node.tokens import Tokens
 from headrace.node.volumes.places import PodPlace
 from headrace.node.volumes.pod_volumes import PodVolumes
 from headrace.node.volumes.published import PublishedVolumes
+from headrace.node.volumes.trash import Trash
 from headrace.node.world import World
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import POD
@@ -92,6 +93,7 @@ class Shared:
     objects: WatchedObjects
     tokens: Tokens
     volumes: PodVolumes
+    trash: Trash
     published: PublishedVolumes
     handlers: Handlers
     pods: Path

@@ -157,7 +157,7 @@ class Worker:
                     _log.info(STEP_FAILED, pod=str(self.pod), error=str(error))
                     self._again_at = self._shared.now() + _PAUSE_S
             tasks.cancel_scope.cancel()
-        self._shared.place(self.pod.uid).remove()
+        self._shared.trash.put(self._shared.place(self.pod.uid).root)
 
     def _admit(self) -> None:
         if not self.record.start_time:

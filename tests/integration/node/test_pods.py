@@ -46,7 +46,7 @@ async def test_init_containers_sidecars_and_their_order(node: Any) -> None:
     note = "echo {0} >> /shared/order"
     inits = [
         sh(
-            "sleep 0.2; touch /shared/up; trap 'echo side-ends >> /shared/order; exit 0' TERM; while :; do sleep 0.05; done",
+            "sleep 0.2; touch /shared/up; trap 'echo side-ends; exit 0' TERM; while :; do sleep 0.05; done",
             "side",
         )
         | {"restartPolicy": "Always", "volumeMounts": shared, "startupProbe": executing("test -e /shared/up")},
@@ -54,7 +54,7 @@ async def test_init_containers_sidecars_and_their_order(node: Any) -> None:
     ]
     async with node.running():
         pod = await node.submit(
-            sh(note.format("app")) | {"volumeMounts": shared},
+            sh(note.format("app") + "; cat /shared/order") | {"volumeMounts": shared},
             initContainers=inits,
             restartPolicy="Never",
             volumes=[{"name": "v", "emptyDir": {}}],
@@ -62,8 +62,9 @@ async def test_init_containers_sidecars_and_their_order(node: Any) -> None:
         done = await node.until_phase("Succeeded")
         side = next(e for e in done["status"]["initContainerStatuses"] if e["name"] == "side")
         assert side["state"]["terminated"]["exitCode"] == 0
-        order = (node.place(pod.uid).volume("v") / "mount" / "order").read_text().split()
-        assert order == ["init", "app", "side-ends"]
+        assert (await node.output()).split() == ["init", "app"]
+        assert await node.output("side") == "side-ends\n"
+        await node.until(lambda: not node.place(pod.uid).volumes.exists())
 
 
 async def test_volumes_of_files_and_their_updates(node: Any) -> None:

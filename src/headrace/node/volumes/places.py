@@ -11,7 +11,6 @@ The notes are written before what they tell is done, so whatever was begun befor
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -43,13 +42,17 @@ class PodPlace:
     def log(self, container: str, attempt: int) -> Path:
         return self.root / "logs" / container / f"{attempt}.log"
 
+    @property
+    def volumes(self) -> Path:
+        return self.root / "volumes"
+
     def volume(self, name: str) -> Path:
         """The directory of one volume; what containers see is `mount` in it."""
-        return self.root / "volumes" / name
+        return self.volumes / name
 
     def make(self) -> None:
         """Make the pod's directory. Idempotent."""
-        (self.root / "volumes").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.volumes.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def make_volume(self, name: str, mode: int = 0o755) -> str:
         """Make one volume's directory and return the path that containers see. Idempotent."""
@@ -71,17 +74,13 @@ class PodPlace:
 
     def notes(self) -> Iterator[tuple[str, Note]]:
         """Yield what has to be undone, by volume name."""
-        for volume in sorted(self.root.glob("volumes/*")):
+        for volume in sorted(self.volumes.glob("*")):
             saved = read_file(volume / "volume.json")
             try:
                 if saved is not None:
                     yield volume.name, msgspec.json.decode(saved, type=Note)
             except msgspec.DecodeError:
                 continue  # cut short by a crash of the machine, which has undone every mount itself
-
-    def remove(self) -> None:
-        """Remove the whole directory. Mounts made in the world are not followed: they are not in our namespace."""
-        shutil.rmtree(self.root, ignore_errors=True)
 
 
 def write_file(path: Path, content: bytes) -> None:
