@@ -216,7 +216,7 @@ async def test_pods_find_each_other_by_name(node: Any) -> None:
 
 
 async def test_out_of_memory(node: Any) -> None:
-    script = "data = bytearray()\nwhile True: data += b'x' * 10**7"
+    script = "import time\ndata = bytearray()\nwhile True: data += b'x' * 10**7; time.sleep(0.03)"
     app = {"name": "app", "command": ["python3", "-c", script], "resources": {"limits": {"memory": "64Mi"}}}
     async with node.running():
         await node.submit(app, restartPolicy="Never")
