@@ -21,7 +21,6 @@ from headrace.fuse.broker import CONTROL_NAME
 from headrace.spec.kind import Json
 
 SERVICE = "fuse-broker"
-_CONNECT_WITHIN_S = 15.0
 _RETRY_S = 0.05
 _MAX_ANSWER_BYTES = 4 << 20
 
@@ -95,43 +94,47 @@ class Broker:
         )
 
     async def order(self, op: str, *, answer_within_s: float = 20.0, **fields: Any) -> Json:
-        """Give one order.
+        """Give one order, again when the broker went away at it: all orders are idempotent.
 
         Raises:
             BrokerRefused: with the broker's sentence.
             Unavailable: no broker, or no answer in time; the order may have been carried out.
         """
+        frame = json.dumps({"op": op, **fields}).encode() + b"\n"
+        line = None
         try:
             with anyio.fail_after(answer_within_s):
-                stream = await self._connect()
-                async with stream:
-                    await stream.send(json.dumps({"op": op, **fields}).encode() + b"\n")
-                    line = b""
-                    while not line.endswith(b"\n"):
-                        line += await stream.receive(65536)
-                        if len(line) > _MAX_ANSWER_BYTES:
-                            raise EngineFailed("The FUSE broker's answer has no end.")
+                while line is None:
+                    line = await self._ask(frame)
         except TimeoutError as error:
-            raise Unavailable(f"The FUSE broker did not answer {op} within {answer_within_s:.0f} s.") from error
-        except (anyio.EndOfStream, anyio.BrokenResourceError, OSError) as error:
-            raise Unavailable(f"The FUSE broker went away at {op}.", hint="It is restarted; try again.") from error
+            raise Unavailable(
+                f"The FUSE broker did not answer {op} within {answer_within_s:.0f} s.",
+                hint=f"Its log is {os.path.join(self._directory, 'broker.log')}.",
+            ) from error
         answer: Json = json.loads(line)
         if not answer.get("ok"):
             raise BrokerRefused(str(answer.get("error", "refused")), code=str(answer.get("code", "Failed")))
         return answer
 
+    async def _ask(self, frame: bytes) -> bytes | None:
+        """Return the broker's answer, None when it does not listen now or went away."""
+        line = b""
+        try:
+            async with await self._connect() as stream:
+                await stream.send(frame)
+                while not line.endswith(b"\n"):
+                    line += await stream.receive(65536)
+                    if len(line) > _MAX_ANSWER_BYTES:
+                        raise EngineFailed("The FUSE broker's answer has no end.")
+        except (anyio.EndOfStream, anyio.BrokenResourceError, OSError):
+            await anyio.sleep(_RETRY_S)
+            return None
+        return line
+
     async def _connect(self) -> UNIXSocketStream:
-        """Connect, waiting for a broker that starts; the path may be longer than a socket address."""
-        with anyio.move_on_after(_CONNECT_WITHIN_S):
-            while True:
-                try:
-                    holder = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-                    try:
-                        return await anyio.connect_unix(f"/proc/self/fd/{holder}/{CONTROL_NAME}")
-                    finally:
-                        os.close(holder)
-                except (FileNotFoundError, ConnectionRefusedError):
-                    await anyio.sleep(_RETRY_S)
-        raise Unavailable(
-            "The FUSE broker does not listen.", hint=f"Its log is {os.path.join(self._directory, 'broker.log')}."
-        )
+        """Connect; the path may be longer than a socket address."""
+        holder = os.open(self._directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return await anyio.connect_unix(f"/proc/self/fd/{holder}/{CONTROL_NAME}")
+        finally:
+            os.close(holder)

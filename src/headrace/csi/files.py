@@ -27,6 +27,7 @@ _RECORD = "volume.json"
 _LOG_TAIL_BYTES = 16 * 1024
 _MOST_LINES = 4
 _LONGEST_QUOTE = 700
+_LISTS = ("argv", "options", "cache_directories")
 _TROUBLE = ("FATAL", "CRITICAL", "ERROR", "rror:", "Traceback")
 
 
@@ -127,10 +128,10 @@ class VolumeFiles:
 
 def order_to_json(order: MountOrder) -> dict[str, Any]:
     """Return an order without the content of its files."""
-    return {**dataclasses.asdict(order), "files": {}, "env": dict(order.env)}
+    lists = {key: list(getattr(order, key)) for key in _LISTS}
+    return {**dataclasses.asdict(order), **lists, "env": dict(order.env), "files": {}}
 
 
 def order_from_json(value: Mapping[str, Any]) -> MountOrder:
     """Return the order that `order_to_json` was given, without its files."""
-    lists = {key: tuple(value[key]) for key in ("argv", "options", "cache_directories")}
-    return MountOrder(**{**value, **lists})
+    return MountOrder(**{**value, **{key: tuple(value[key]) for key in _LISTS}})

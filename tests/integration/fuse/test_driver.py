@@ -383,32 +383,36 @@ async def test_credentials_that_are_wrong_are_an_error_with_the_servers_words(
     assert "Check the credentials" in str(refused.value)
 
 
-async def test_a_world_that_was_killed_is_begun_anew(tmp_path: Path, site: Site) -> None:
+async def test_a_world_that_was_killed_is_begun_anew(site: Site) -> None:
     first = site.driver()
     target = await site.use(first, "one")
     await site.app(target, "open('/data/file', 'w').write('kept')")
     site.world.process.kill()
     site.world.process.wait()
-    site.world.process = start_world(site.world.directory)
     site.world.client.close()
-    site.world.client = Client(site.world.socket)
-    site.world.client.call("pod.create", pod="p")
+    again = start_world(site.world.directory)
+    try:
+        site.world.client = Client(site.world.socket)
+        site.world.client.call("pod.create", pod="p")
 
-    async def attached() -> bool:
-        try:
-            return bool(await site.client.request("hello"))
-        except Unavailable:
-            return False
+        async def attached() -> bool:
+            try:
+                return bool(await site.client.request("hello"))
+            except Unavailable:
+                return False
 
-    await until(attached, "the agent is attached again")
-    for driver in (first, site.driver()):
-        async with tended(driver):
-            assert await site.use(driver, "one") == target
-            assert await site.app(target, "print(open('/data/file').read())") == (0, "kept\n")
-    assert (await site.client_container())["attempt"] == 0
-    await driver.unpublish(volume_id="v", target=target)
-    await driver.unstage(volume_id="v")
-    assert await site.fuse_mounts() == []
+        await until(attached, "the agent is attached again")
+        for driver in (first, site.driver()):
+            async with tended(driver):
+                assert await site.use(driver, "one") == target
+                assert await site.app(target, "print(open('/data/file').read())") == (0, "kept\n")
+        assert (await site.client_container())["attempt"] == 0
+        await driver.unpublish(volume_id="v", target=target)
+        await driver.unstage(volume_id="v")
+        assert await site.fuse_mounts() == []
+    finally:
+        again.terminate()
+        again.wait(20)
 
 
 async def test_a_client_that_never_mounts_is_an_error_in_time(site: Site) -> None:

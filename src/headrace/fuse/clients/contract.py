@@ -20,6 +20,7 @@ from typing import Any
 
 CONFIG_FILE = "/etc/fluid/config/config.json"
 SECRETS_DIRECTORY = "/etc/fluid/secrets"
+RELOCATED_VARIABLE = "HEADRACE_RELOCATED"
 OPTIONS_VARIABLE = "MOUNT_OPTIONS"
 _CLAIM = "pvc://"
 _OPTION_PREFIX = "option."
@@ -83,9 +84,9 @@ def read_contract(
 ) -> Contract:
     """Return what to mount; raises Unusable with a sentence when it cannot be known."""
     try:
-        with open(config_file, encoding="utf-8") as file:
+        with open(here(config_file, environment), encoding="utf-8") as file:
             config = json.load(file)
-        target, raw_mounts = str(config["targetPath"]), list(config["mounts"])
+        target, raw_mounts = here(str(config["targetPath"]), environment), list(config["mounts"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Unusable(f"{config_file} cannot be read as a client's configuration: {error!r}.") from error
     if not raw_mounts:
@@ -94,13 +95,41 @@ def read_contract(
     common = {**words, **{k: str(v) for k, v in (config.get("runtimeOptions") or {}).items()}}
     modes = config.get("accessModes") or []
     read_only = "ro" in common or (bool(modes) and not any(str(mode).startswith("ReadWrite") for mode in modes))
-    mounts = tuple(_mount(raw, config, common, secrets_directory) for raw in raw_mounts)
+    secrets = Secrets(secrets_directory, environment)
+    mounts = tuple(_mount(raw, config, common, secrets) for raw in raw_mounts)
     return Contract(
         target_path=target,
         mounts=mounts,
         read_only=read_only or all(mount.read_only for mount in mounts),
         source=config,
     )
+
+
+def here(path: str, environment: Mapping[str, str]) -> str:
+    """Return where `path` really is: elsewhere only where containers have no file system of their own.
+
+    There the place of every mount is in `HEADRACE_RELOCATED`, a JSON object from what was asked to what there is.
+    """
+    relocated: dict[str, str] = json.loads(environment.get(RELOCATED_VARIABLE) or "{}")
+    targets = [target for target in relocated if path == target or path.startswith(f"{target}/")]
+    if not targets:
+        return path
+    longest = max(targets, key=len)
+    return relocated[longest] + path.removeprefix(longest)
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Where the secrets' files are: as the contract names them, and as they can be opened."""
+
+    directory: str
+    environment: Mapping[str, str]
+
+    def holds(self, path: str) -> bool:
+        return path.startswith(self.directory.rstrip("/") + "/")
+
+    def open_at(self, path: str) -> str:
+        return here(path, self.environment)
 
 
 def split_options(text: str) -> dict[str, str]:
@@ -118,7 +147,7 @@ def check_options(options: Iterable[str], known: Collection[str], client: str) -
             raise Unusable(f"{client} has no option {name!r}.{guess}")
 
 
-def _mount(raw: Mapping[str, Any], config: Mapping[str, Any], common: Mapping[str, str], secrets: str) -> Mount:
+def _mount(raw: Mapping[str, Any], config: Mapping[str, Any], common: Mapping[str, str], secrets: Secrets) -> Mount:
     point = str(raw.get("mountPoint", ""))
     inherited: dict[str, str] = {}
     read_only = bool(raw.get("readOnly"))
@@ -145,23 +174,24 @@ def _mount(raw: Mapping[str, Any], config: Mapping[str, Any], common: Mapping[st
     )
 
 
-def _of_volume(csi: Mapping[str, Any], secrets: str) -> tuple[dict[str, str], str]:
+def _of_volume(csi: Mapping[str, Any], secrets: Secrets) -> tuple[dict[str, str], str]:
     """Return options and mount point of a CSI volume: what its attributes spell out, and each file of its secret."""
     attributes = csi.get("volumeAttributes") or {}
     options = {k.removeprefix(_OPTION_PREFIX): str(v) for k, v in attributes.items() if k.startswith(_OPTION_PREFIX)}
     secret = str((csi.get("nodePublishSecretRef") or {}).get("name", ""))
-    place = os.path.join(secrets, secret)
-    if secret and os.path.isdir(place):
+    place = os.path.join(secrets.directory, secret)
+    if secret and os.path.isdir(secrets.open_at(place)):
         # kubelet keeps the files in hidden directories and links to them.
-        options.update({key: os.path.join(place, key) for key in os.listdir(place) if not key.startswith(".")})
+        names = os.listdir(secrets.open_at(place))
+        options.update({key: os.path.join(place, key) for key in names if not key.startswith(".")})
     return options, str(attributes.get("mountPoint", ""))
 
 
-def _value(key: str, value: str, secrets: str) -> str:
-    if not value.startswith(secrets.rstrip("/") + "/"):
+def _value(key: str, value: str, secrets: Secrets) -> str:
+    if not secrets.holds(value):
         return value
     try:
-        with open(value, encoding="utf-8") as file:
+        with open(secrets.open_at(value), encoding="utf-8") as file:
             return file.read().rstrip("\n")
     except OSError as error:
         raise Unusable(f"Option {key} is to come from {value}, which cannot be read: {error.strerror}.") from error
