@@ -12,6 +12,7 @@ from pathlib import Path
 
 from headrace.errors import InvalidSpec, NotFound, Unsupported
 from headrace.node import env, lifecycle, network
+from headrace.node.addressing import with_addresses
 from headrace.node.images import ImageTrouble
 from headrace.node.order import Prepared, start_order
 from headrace.node.podspec import Container, PodSpec
@@ -88,8 +89,11 @@ async def _order(
         names = ", ".join(environment.skipped)
         shared.events.warning(pod, "InvalidEnvironmentVariableNames", f"Keys [{names}] from envFrom were skipped.")
     place = shared.place(pod.uid)
+    variables = environment.variables
+    if shared.surroundings.relocates:
+        variables = await with_addresses(variables, str(pod.spec.get("subdomain") or ""), place.hosts)
     prepared = Prepared(
-        env=environment.variables,
+        env=variables,
         volumes=volumes,
         hosts=place.hosts,
         log=place.log(container.name, attempt),

@@ -8,6 +8,7 @@ a program leaves behind becomes the child of one of them, is a stray there, and 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -15,6 +16,9 @@ import time
 from collections.abc import Collection, Mapping
 
 from headrace.sandbox.wire import Message, Refusal
+
+RELOCATED = "HEADRACE_RELOCATED"
+"""Variable with every relocation as a JSON object, for programs that name places in files."""
 
 _STRAYS_WITHIN_S = 5.0
 _LOOK_EVERY_S = 0.001
@@ -82,7 +86,10 @@ def settle(order: Message, scratch: str) -> Message:
         **order,
         "relocated": relocated,
         "argv": [relocate(argument, relocated) for argument in order["argv"]],
-        "env": {name: relocate(value, relocated) for name, value in order["env"].items()},
+        "env": {
+            **{name: relocate(value, relocated) for name, value in order["env"].items()},
+            RELOCATED: json.dumps(relocated),
+        },
         "cwd": relocate(order["cwd"], relocated),
         "termination_message_path": relocated.get(order["termination_message_path"]),
     }

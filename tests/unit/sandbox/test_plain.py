@@ -1,5 +1,6 @@
 """Without namespaces: paths that lead elsewhere, and what a plain process cannot have."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,7 @@ def test_an_order_is_settled(tmp_path: Path) -> None:
         "/dev/termination-log": f"{scratch}/termination-message",
     }
     assert settled["argv"] == ["cat", "/v/ds/file", f"{scratch}/1/x"]
+    assert json.loads(settled["env"].pop("HEADRACE_RELOCATED")) == settled["relocated"]
     assert (settled["env"], settled["cwd"]) == ({"WHERE": "/v/ds", "PATH": "/bin"}, "/v/ds")
     assert settled["termination_message_path"] == f"{scratch}/termination-message"
     assert sorted(path.name for path in scratch.iterdir()) == ["1", "termination-message"]
