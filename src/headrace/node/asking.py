@@ -5,6 +5,7 @@ Verdicts become facts in the record; what follows from them is the state machine
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
@@ -20,7 +21,6 @@ from headrace.node.record import PodRecord
 from headrace.node.shared import Shared
 
 _NAMES: dict[ProbeKind, str] = {"startupProbe": "Startup", "livenessProbe": "Liveness", "readinessProbe": "Readiness"}
-_HOOK_S = 30.0
 
 
 class _Key(NamedTuple):
@@ -147,6 +147,6 @@ class Asking:
         self._changed()
 
     def _limit_s(self, container: Container) -> float:
-        """A preStop hook has the container's grace; a postStart hook as long as the container lives (here: a request)."""
+        """A preStop hook has the container's grace, a postStart hook all the time it wants, as by kubelet."""
         stop = self._record.of(container.name).stop
-        return max(1.0, stop.deadline - self._shared.now()) if stop else _HOOK_S
+        return max(1.0, stop.deadline - self._shared.now()) if stop else math.inf

@@ -18,6 +18,8 @@ from headrace.spec.kind import Json
 _OUTPUT_BYTES = 10 * 1024
 _BODY_BYTES = 10 * 1024
 _END_S = 5.0
+_REQUEST_S = 30.0
+"""The most for one request, where a hook has no deadline of its own."""
 
 
 class Verdict(NamedTuple):
@@ -46,10 +48,11 @@ class Handlers:
         if "exec" in handler:
             return await self._exec(pod, container, handler["exec"].get("command") or [], timeout_s)
         if "httpGet" in handler:
-            return await _http_get(_HttpGet.of(container, handler["httpGet"], address), timeout_s)
+            return await _http_get(_HttpGet.of(container, handler["httpGet"], address), min(timeout_s, _REQUEST_S))
         if "tcpSocket" in handler:
             chosen: Json = handler["tcpSocket"]
-            return await _tcp(str(chosen.get("host") or address), port_of(container, chosen.get("port")), timeout_s)
+            host, port = str(chosen.get("host") or address), port_of(container, chosen.get("port"))
+            return await _tcp(host, port, min(timeout_s, _REQUEST_S))
         if "sleep" in handler:
             await anyio.sleep(float(handler["sleep"].get("seconds") or 0))
             return Verdict(True)

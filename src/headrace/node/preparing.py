@@ -81,9 +81,11 @@ class Preparation:
             with scope:
                 while True:
                     self._poke = anyio.Event()
-                    if await self._try(pod):
+                    self._record.obstacle = await self._try(pod)
+                    if not self._record.obstacle:
                         self._record.prepared = True
                         return
+                    self._changed()
                     with anyio.move_on_after(pause_s):
                         await self._poke.wait()
                     pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -91,7 +93,8 @@ class Preparation:
             self._scope = None
             self._changed()
 
-    async def _try(self, pod: PodSpec) -> bool:
+    async def _try(self, pod: PodSpec) -> str:
+        """Return why it did not succeed; empty when it did."""
         place, address = self._shared.place(pod.uid), self._record.address
         place.make()
         try:
@@ -100,12 +103,12 @@ class Preparation:
             await self._shared.world.request("pod.create", pod=pod.uid, hostname=world_hostname(pod))
         except MountFailed as failure:
             self._shared.events.warning(pod, "FailedMount", str(failure))
-            return False
+            return str(failure)
         except HeadraceError as error:
             if not isinstance(error, Unavailable):
                 self._shared.events.warning(pod, "FailedCreatePodSandBox", str(error))
-            return False
-        return True
+            return str(error)
+        return ""
 
     async def _refresh(self, pod: PodSpec) -> None:
         async with self._refreshing:
@@ -115,3 +118,4 @@ class Preparation:
                 await self._shared.volumes.refresh(pod, self._shared.facts(self._record.address))
             except HeadraceError as error:
                 self._shared.events.warning(pod, "FailedMount", f"A volume keeps its old content: {error}")
+        self._changed()  # the worker looks anew when the next token is due

@@ -198,6 +198,8 @@ class PodRecord(msgspec.Struct):
     journal_seq: int = 0
     """Number of the last entry of the world's journal that is in this record."""
     prepared: bool = False
+    obstacle: str = ""
+    """What kept the last try to prepare it from success; empty when nothing does."""
     ending: Ending | None = None
     released: bool = False
     containers: dict[str, ContainerRecord] = {}

@@ -180,7 +180,7 @@ def _conditions(
     initialised = lifecycle.is_initialised(pod, record)
     ready = _readiness(phase, unready)
     told = [
-        _Told("PodReadyToStartContainers", lives),
+        _Told("PodReadyToStartContainers", lives, "NotPrepared" if record.obstacle else "", record.obstacle),
         _Told("Initialized", initialised)
         if initialised
         else _Told(

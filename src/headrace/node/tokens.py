@@ -13,6 +13,7 @@ from headrace.node.volumes.payload import TokenWanted
 from headrace.spec.kind import Json
 
 _REFRESH_AT = 0.8
+_RETRY = dt.timedelta(seconds=30)
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,14 @@ class Tokens:
 
     async def get(self, pod: PodSpec, wanted: TokenWanted) -> str:
         """Return a token bound to the pod, a new one when the last is in the last fifth of its life."""
-        kept = self._kept.get((pod.uid, wanted))
-        if kept is None or self._clock.now() >= kept.renew_at:
-            kept = self._kept[pod.uid, wanted] = await self._ask(pod, wanted)
-        return kept.text
+        key = (pod.uid, wanted)
+        kept = self._kept.get(key)
+        if kept is not None and self._clock.now() < kept.renew_at:
+            return kept.text
+        if kept is not None:  # stays in use while the next one is asked for, and when that fails
+            self._kept[key] = _Token(kept.text, self._clock.now() + _RETRY)
+        fresh = self._kept[key] = await self._ask(pod, wanted)
+        return fresh.text
 
     def renew_at(self, uid: str) -> dt.datetime | None:
         """Return when the first of the pod's tokens wants renewal; None when it has none."""

@@ -7,6 +7,7 @@ any point and made anew from the record on disk; every order it gives is idempot
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import signal
 from collections.abc import Callable, Sequence
@@ -58,6 +59,8 @@ class Worker:
         self._shared = shared
         self._settled = settled
         self._is_gone = False
+        self._is_stale = False
+        self._renewed: dt.datetime | None = None
         self._wake = anyio.Event()
         self._wake.set()
         self._again_at = math.inf
@@ -107,8 +110,8 @@ class Worker:
 
     def objects_changed(self) -> None:
         """Something that the pod's volumes are made from has changed."""
-        if self._preparation is not None:
-            self._preparation.objects_changed(self.pod)
+        self._is_stale = True
+        self._wake.set()
 
     def wake(self) -> None:
         """The record or the pod may call for something."""
@@ -136,8 +139,6 @@ class Worker:
             run.message = logs.last_bytes(log, _LAST_LINES, _LAST_BYTES)
 
     # -- the loop --------------------------------------------------------------------------------------------------
-
-    _preparation: Preparation | None = None
 
     async def run(self) -> None:
         """Run the pod until its object is gone and nothing of it is left."""
@@ -175,15 +176,20 @@ class Worker:
 
     async def _wait(self) -> None:
         renew_at = self._shared.tokens.renew_at(self.pod.uid)
-        again_at = min(self._again_at, renew_at.timestamp() if renew_at else math.inf)
+        if renew_at is None or renew_at == self._renewed:
+            again_at = self._again_at
+        else:
+            again_at = min(self._again_at, renew_at.timestamp())
         with anyio.move_on_after(max(0.0, again_at - self._shared.now())):
             await self._wake.wait()
         self._wake = anyio.Event()
-        if renew_at and renew_at <= self._shared.clock.now():
-            self.objects_changed()
+        is_due = renew_at is not None and renew_at != self._renewed and renew_at <= self._shared.clock.now()
+        if self._is_stale or is_due:
+            self._is_stale = False
+            self._renewed = renew_at if is_due else self._renewed
+            self._preparation.objects_changed(self.pod)
 
     async def _settle(self) -> None:
-        assert self._preparation is not None
         self._again_at = math.inf
         while True:
             plan = lifecycle.plan(self.pod, self.record, self._shared.now())
@@ -205,7 +211,6 @@ class Worker:
         return is_ours and (self.pod.deletion_grace_s > 0 or not self.pod.meta.get("finalizers"))
 
     def _is_under_way(self, action: lifecycle.Action) -> bool:
-        assert self._preparation is not None
         if isinstance(action, lifecycle.Prepare):
             return self._preparation.is_running
         if isinstance(action, lifecycle.Release):
@@ -213,7 +218,6 @@ class Worker:
         return False
 
     async def _perform(self, action: lifecycle.Action) -> None:
-        assert self._preparation is not None
         match action:
             case lifecycle.Prepare():
                 self._preparation.begin(self.pod)
@@ -235,7 +239,6 @@ class Worker:
                 self._releasing.begin(self.pod)
 
     async def _start(self, name: str, attempt: int) -> None:
-        assert self._preparation is not None
         container, state = self.pod.by_name[name], self.record.of(name)
         try:
             volumes = await self._preparation.volumes(self.pod)

@@ -271,4 +271,6 @@ async def test_a_service_account_token_is_renewed(bench: Any) -> None:
         assert asked[0]["spec"]["boundObjectRef"]["uid"] == pod.uid
         await bench.idle(700)
         assert len(asked) == 1
+        bench.cluster.fail_next("request", Unavailable("away"), times=2)
         await bench.until(lambda: file.read_text() == "t2", within_s=200)
+        assert len(asked) == 2, "a failed renewal keeps the old token and is tried again, not at once"
