@@ -1,6 +1,6 @@
 """Makes docs/demo.svg, the picture of `make demo` in the README, from the demo's own output on standard input.
 
-    make demo | tee demo.txt; python tools/record_demo.py docs/demo.svg < demo.txt
+make demo | tee demo.txt; python tools/record_demo.py docs/demo.svg < demo.txt
 """
 
 from __future__ import annotations
