@@ -32,7 +32,7 @@ def data_directory(namespace: str, name: str) -> str:
 
 def target_path(namespace: str, name: str) -> str:
     """Return `targetPath`: one directory beneath the data volume, because a sidecar whose volume itself is a dead
-    FUSE mount can never be started again (reference/dataplane.md, section 3.3)."""
+    FUSE mount can never be started again (docs/design.md, section 5, recovery)."""
     return f"{data_directory(namespace, name)}/{MOUNT_DIRECTORY}"
 
 

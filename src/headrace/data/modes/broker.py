@@ -2,7 +2,7 @@
 
 The driver gives the pod two inline volumes: *data*, a small tmpfs in which it mounts, and *socket*, seen by the
 sidecar only. Client and app meet in *data*; the app mounts `subPath: ds` of it with HostToContainer, so a mount that
-is stacked on top after a crash reaches it (reference/dataplane.md, section 3.3). The volumes carry one attribute that
+is stacked on top after a crash reaches it (docs/design.md, section 5, recovery). The volumes carry one attribute that
 matters, the Dataset's name; the driver believes only what the kubelet says about the pod.
 """
 

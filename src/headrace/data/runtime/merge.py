@@ -1,4 +1,4 @@
-"""Profile and runtime become one `Client`, by Fluid's rules and without Fluid's defects (reference/fluid.md, 1.3).
+"""Profile and runtime become one `Client`, by Fluid's rules and without its defects.
 
 Profile first, runtime second. Replaced where the runtime says something: image with its tag, pull policy, command,
 args, probes, preStop. Added, the runtime winning on equal names: env, ports, volumes, volumeMounts, pull secrets.

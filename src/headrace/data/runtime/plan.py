@@ -20,7 +20,13 @@ from headrace.data.runtime.volume import claim_body, is_owned_by, names_dataset,
 from headrace.spec.conditions import find_condition, set_condition, without_condition
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import CONFIG_MAP, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM
-from headrace.spec.names import DATASET_FINALIZER, FUSE_CONFIG_KEY, RUNTIME_TYPE_THIN, THIN_RUNTIME_FINALIZER
+from headrace.spec.names import (
+    DATASET_FINALIZER,
+    FUSE_CONFIG_KEY,
+    RUNTIME_TYPE_THIN,
+    THIN_RUNTIME_FINALIZER,
+    WRAPPER_LABEL,
+)
 from headrace.spec.validation.unsupported import unsupported
 
 _NAMES_SHOWN = 5
@@ -181,8 +187,8 @@ def _fixed(observed: Observed, dataset: Doc[Any]) -> list[str]:
 
 def _orphaned_runtime(observed: Observed, now: dt.datetime) -> Iterator[Action]:
     runtime = observed.runtime
-    if runtime is None or runtime.is_deleting:
-        return
+    if runtime is None or runtime.is_deleting or WRAPPER_LABEL in runtime.labels:
+        return  # the wrapper makes the Dataset of its own ones
     message = f"There is no Dataset {runtime.ref}, and a ThinRuntime serves the Dataset of its own name. Make it."
     conditions = set_condition(
         runtime.status.get("conditions"), READY, "False", "DatasetNotFound", message, now, runtime.generation

@@ -1,6 +1,6 @@
 """The client's container, the same wherever it runs: what profile and runtime say, on Fluid's contract.
 
-The contract (reference/fluid.md, section 2.2; docs/design.md, section 5): `/etc/fluid/config/config.json`, secrets as
+The contract (docs/design.md, section 5): `/etc/fluid/config/config.json`, secrets as
 files under `/etc/fluid/secrets/<secret>`, `FLUID_RUNTIME_TYPE/NS/NAME`, `MOUNT_POINT`, `MOUNT_OPTIONS`. The container
 holds no privilege at all: it passes Pod Security *restricted*.
 """

@@ -1,6 +1,6 @@
 """The PersistentVolume and claim of a plain Dataset: mounting the claim of the Dataset's name is all a pod does.
 
-As in Fluid (reference/fluid.md, section 4.3), with our own driver. A wrapped Dataset has neither.
+As in Fluid, with our own driver. A wrapped Dataset has neither.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from headrace.clock import parse_time
 from headrace.data.verify.pod import APP
+from headrace.spec.conditions import find_condition
 from headrace.spec.kind import Doc, Json
 from headrace.spec.names import MATERIALISE_PREFIX, SIDECAR_PREFIX
 
@@ -30,6 +31,11 @@ _CRASHES = 2
 """A client that ended so often will not serve the third time."""
 _UNSCHEDULABLE_AFTER_S = 30.0
 _LAST_WORDS = 600
+_LAST_LINES = 3
+_UNMOUNTABLE_AFTER_S = 20.0
+_STORAGE_CURE = "Mostly the storage's address or Secret is wrong. A changed profile or Secret is tried at once."
+_IMAGE_CURE = "Correct image or command of the profile."
+_NUMBERS = re.compile(r"\d+")
 _SIZES = re.compile(r"(\d+) (\d+) (\d+) (\d+) (\d+)")
 _ABSURD_BYTES = 2**60
 """Clients that do not know their size say an exbibyte, or nothing used at all."""
@@ -70,7 +76,8 @@ def outcome(pod: Doc[Any], evidence: Evidence, now: dt.datetime, deadline_s: flo
         waiting = (status.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _HOPELESS:
             what = f"Container {status['name']} cannot be started: {waiting['reason']}."
-            return _failed(waiting["reason"], f"{what} {waiting.get('message', '')}".strip(), pod, Evidence())
+            what = f"{what} {waiting.get('message', '')}".strip()
+            return _failed(waiting["reason"], what, pod, Evidence(), _IMAGE_CURE)
         if _is_client(status) and int(status.get("restartCount") or 0) >= _CRASHES:
             return _failed("ClientCrashes", "The client keeps ending before its mount is served.", pod, evidence)
     unplaced = _unschedulable(pod)
@@ -78,6 +85,9 @@ def outcome(pod: Doc[Any], evidence: Evidence, now: dt.datetime, deadline_s: flo
         return Outcome(
             verified="Unknown", reason="Unschedulable", message=f"No node of the pool can take a probe pod: {unplaced}"
         )
+    unmounted = _unmounted(pod)
+    if unmounted and age_s > _UNMOUNTABLE_AFTER_S:
+        return _failed("NotMounted", unmounted, pod, evidence)
     if age_s > deadline_s:
         return _failed("NotServed", f"Nothing was served within {deadline_s:g} s.", pod, evidence)
     return None
@@ -96,20 +106,25 @@ def client_container(pod: Doc[Any]) -> str:
 
 
 def tail(text: str) -> str:
-    """Return the end of a log as one line of bounded length."""
+    """Return the end of a log as one line of bounded length; what was said again and again is there once."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    joined = " | ".join(lines)
+    by_wording = {_NUMBERS.sub("", line): line for line in lines}
+    joined = " | ".join(list(by_wording.values())[-_LAST_LINES:])
     return joined if len(joined) <= _LAST_WORDS else f"…{joined[-_LAST_WORDS:]}"
 
 
-def _failed(reason: str, what: str, pod: Doc[Any], evidence: Evidence) -> Outcome:
+def _failed(reason: str, what: str, pod: Doc[Any], evidence: Evidence, cure: str = _STORAGE_CURE) -> Outcome:
     words = _last_words(pod) or tail(evidence.log)
     parts = [what]
     if words:
         parts.append(f"The client's last words: {words}")
-    elif evidence.warning:
+    elif evidence.warning and evidence.warning not in what:
         parts.append(tail(evidence.warning))
-    return Outcome(verified="False", reason=reason, message=" ".join(parts))
+    return Outcome(verified="False", reason=reason, message=" ".join(map(_ended, [*parts, cure])))
+
+
+def _ended(sentence: str) -> str:
+    return sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
 
 
 def _last_words(pod: Doc[Any]) -> str:
@@ -151,7 +166,14 @@ def _is_client(status: Json) -> bool:
 
 
 def _unschedulable(pod: Doc[Any]) -> str:
-    for condition in pod.status.get("conditions") or []:
-        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            return str(condition.get("message", ""))
-    return ""
+    return _why_not(pod, "PodScheduled")
+
+
+def _unmounted(pod: Doc[Any]) -> str:
+    """Return what keeps the node from mounting the pod's volumes, where it says so."""
+    return tail(_why_not(pod, "PodReadyToStartContainers"))
+
+
+def _why_not(pod: Doc[Any], type: str) -> str:
+    said = find_condition(pod, type) or {}
+    return str(said.get("message") or "") if said.get("status") == "False" else ""

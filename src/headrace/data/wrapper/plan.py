@@ -107,15 +107,16 @@ def _wrap(observed: Observed, claim: Doc[Any], profile: str) -> tuple[_Verdict, 
         )
         return waiting, [Delete(doc.kind, doc.ref, doc.uid) for doc in stale if not doc.is_deleting]
     actions: list[Action] = []
-    if observed.dataset is None:
-        actions.append(Create(DATASET, objects.dataset_body(claim)))
-    elif difference := _difference(observed.dataset, objects.dataset_spec(claim)):
-        actions.append(Patch(DATASET, observed.dataset.ref, {"spec": difference}))
+    # The ThinRuntime first: a Dataset without one would say in an event what is over a moment later.
     if observed.runtime is None:
         actions.append(Create(THIN_RUNTIME, objects.runtime_body(claim, profile)))
     elif observed.runtime.spec.get("profileName") != profile:
         actions.append(Patch(THIN_RUNTIME, observed.runtime.ref, {"spec": {"profileName": profile}}))
         actions.append(Tell(claim, "Normal", "Rewrapped", f"The claim is now shared through profile {profile}."))
+    if observed.dataset is None:
+        actions.append(Create(DATASET, objects.dataset_body(claim)))
+    elif difference := _difference(observed.dataset, objects.dataset_spec(claim)):
+        actions.append(Patch(DATASET, observed.dataset.ref, {"spec": difference}))
     return _readiness(observed.dataset, settled=not actions), actions
 
 
