@@ -32,7 +32,7 @@ class View:
         shown = []
         for worker in self._workers():
             facts = status.Facts(host_ip=self._shared.host_ip)
-            attempts = {name: len(state.runs) + 2**31 for name, state in worker.record.containers.items()}
+            attempts = {name: state.runs[-1].attempt for name, state in worker.record.containers.items() if state.runs}
             now = status.compute(worker.pod, worker.record, facts, self._shared.now(), attempts)
             shown.append({**worker.pod.raw, "status": {**worker.pod.status, **now}})
         return shown

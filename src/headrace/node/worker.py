@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
+from headrace.cluster.indexer import is_later
 from headrace.errors import Conflict, HeadraceError, NotFound
 from headrace.node import checkpoint, eviction, hearing, lifecycle, logs, security, starting
 from headrace.node.asking import Asking
@@ -121,7 +122,11 @@ class Worker:
         self.changed = anyio.Event()
 
     def _take(self, pod: PodSpec) -> None:
-        if not self._is_gone and pod.uid == self.pod.uid:
+        """Keep a version unless a later one is known: the watch may lag behind the answers to our own writes."""
+        if self._is_gone or pod.uid != self.pod.uid:
+            return
+        version, known = (str(one.meta.get("resourceVersion", "")) for one in (pod, self.pod))
+        if is_later(version, known, unknown=True):
             self.pod = pod
 
     def _on_settled(self) -> None:

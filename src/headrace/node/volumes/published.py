@@ -51,7 +51,10 @@ class PublishedVolumes:
         """Stage and publish a PersistentVolume for one pod; return the path that containers see. Idempotent."""
         driver = self.driver(volume.driver)
         if not driver.persistent:
-            raise Unsupported(f"driver {driver.name} does not serve PersistentVolumes.")
+            raise Unsupported(
+                f"driver {driver.name} serves no PersistentVolumes on node {self._node}, only inline volumes.",
+                hint="Run the pod on a node that has the driver, or give it the data by a FUSE sidecar.",
+            )
         place = PodPlace(self._pods, pod.uid)
         target = place.make_volume(name)
         async with self._turn(driver.name, volume.volume_id):
