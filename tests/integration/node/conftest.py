@@ -103,6 +103,19 @@ class LiveNode:
     def place(self, uid: str) -> PodPlace:
         return PodPlace(self.config.pods, uid)
 
+    async def until_said(self, text: str, name: str = "p") -> str:
+        """Wait until a pod's log holds `text` and return the log."""
+        await self.until(lambda: self.entry("app", name)["state"])
+        deadline = time.monotonic() + _WITHIN_S
+        while text not in (said := await self._said(name)):
+            assert time.monotonic() < deadline, f"never said {text!r}: {said!r}"
+            await anyio.sleep(0.01)
+        return said
+
+    async def _said(self, name: str) -> str:
+        started = "running" in self.entry("app", name)["state"] or "terminated" in self.entry("app", name)["state"]
+        return await self.output(name=name) if started else ""
+
     async def output(self, container: str = "app", name: str = "p", **options: Any) -> str:
         """A container's log, as the node's endpoint would send it."""
         from headrace.node.logs import LogOptions

@@ -90,7 +90,7 @@ async def test_volumes_of_files_and_their_updates(node: Any) -> None:
     """
     async with node.running():
         await node.submit(sh(script, volumeMounts=mounts), volumes=volumes, restartPolicy="Never")
-        await node.until_phase("Running")
+        await node.until_said("full")
         await node.cluster.patch(CONFIG_MAP, Ref("ns", "c"), MergePatch({"data": {"k": "new"}}))
         await node.until_phase("Succeeded")
         assert (await node.output()).splitlines() == ["oldoldhush", "read-only", "full", "new"]
@@ -210,8 +210,7 @@ async def test_pods_find_each_other_by_name(node: Any) -> None:
             )
         for index in range(2):
             await node.until_phase("Running", f"w-{index}")
-            while not (said := (await node.output(name=f"w-{index}")).splitlines()) or said[-1] != f"w-{index}":  # noqa: ASYNC110
-                await anyio.sleep(0.02)
+            said = (await node.until_said(f"w-{index}\n", name=f"w-{index}")).splitlines()
             assert said[-3].split()[0] != said[-2].split()[0]
 
 
