@@ -11,11 +11,13 @@ import anyio
 import pytest
 
 from headrace.errors import Unavailable
+from headrace.spec.conditions import find_condition
 from headrace.spec.kinds import PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, SECRET
 
 pytestmark = pytest.mark.anyio
 
 DRIVER = "fuse.headrace.io"
+PREPARED = "PodReadyToStartContainers"
 
 
 @pytest.fixture
@@ -136,9 +138,14 @@ async def test_a_claim_that_is_not_bound_is_waited_for(bench: Any) -> None:
         await bench.until(lambda: "FailedMount" in bench.notes.reasons())
         assert "Claim data is not bound to a volume yet" in bench.notes.said[0][1]
         assert bench.entry("app")["state"] == {"waiting": {"reason": "ContainerCreating"}}
+        said = await bench.until(lambda: find_condition(bench.pod()["status"]["conditions"], PREPARED))
+        assert (said["status"], said["reason"]) == ("False", "NotPrepared")
+        assert "Claim data is not bound to a volume yet" in said["message"]
         bench.cluster.seed(PERSISTENT_VOLUME, pv(hostPath={"path": str(directory)}))
         bench.cluster.seed(PERSISTENT_VOLUME_CLAIM, claim())
         await bench.until_running()
+        said = find_condition(bench.pod()["status"]["conditions"], PREPARED) or {}
+        assert (said["status"], said["message"]) == ("True", "")
         mounts = bench.world.ops("container.start")[0]["mounts"]
         assert next(m["source"] for m in mounts if m["target"] == "/data") == str(directory)
 
