@@ -79,7 +79,12 @@ def _blockers(decision: Decision) -> list[Json]:
     if isinstance(decision, Place):
         return []
     return [
-        {"pool": choice.pool, "message": f"{choice.pool}: {choice.reason}", "holders": list(choice.holders)}
+        {
+            "pool": choice.pool,
+            "code": choice.code,
+            "message": ": ".join(word for word in (choice.pool, choice.code, choice.reason) if word),
+            "holders": list(choice.holders),
+        }
         for choice in decision.choices
         if choice.reason
     ]
@@ -112,8 +117,9 @@ def _settled(job: Doc[Any]) -> Json:
     placement = status.get("placement") or {}
     phase = status.get("phase") or "Queued"
     if is_placed(job):
-        summary = placement.get("message") or f"placed on {placement.get('pool')}"
-        summary = f"on {placement.get('pool')}. {summary}"
+        summary = f"on {placement.get('pool')}. {placement.get('message') or 'It was placed there.'}"
+        if status.get("message"):
+            summary = f"placed on {placement.get('pool')}, but not started: {status['message']}"
     else:
         summary = status.get("message") or status.get("reason") or "it does not wait"
     return {

@@ -35,8 +35,8 @@ class DataPlane:
         for name, only_read in claims.items():
             state = self._resolver.state(Ref(namespace, name))
             refusal, need = _judge(state, pool.name, mode, only_read)
-            if refusal:
-                return Access(refusal=refusal)
+            if refusal is not None:
+                return refusal
             needs += [need] if need is not None else []
         return Access(sidecars=self._sidecars(namespace, tuple(claims), pool, mode), data=tuple(needs))
 
@@ -64,17 +64,19 @@ class DataPlane:
         return amounts.subtract(amounts.parse(pod_requests(injected)), amounts.parse(pod_requests(pod)))
 
 
-def _judge(state: DatasetState, pool: str, mode: str, only_read: bool) -> tuple[str, DataNeed | None]:
+def _judge(state: DatasetState, pool: str, mode: str, only_read: bool) -> tuple[Access | None, DataNeed | None]:
     """Return `(refusal, need)`: a refusal for ever, or what the data side still needs."""
     if mode == NATIVE_MODE:
         is_elsewhere = state.pools is not None and pool not in state.pools
         if state.reason == "ClaimNotFound" or is_elsewhere:
-            return state.message if not is_elsewhere else state.refusal(pool, mode)[1], None
-        return "", None
+            reason, sentence = state.refusal(pool, mode) if is_elsewhere else (state.reason, state.message)
+            return Access(refusal=sentence, code=reason), None
+        return None, None
     if state.is_shared and state.read_only and not only_read and state.is_ready:
-        return f"claim {state.claim} is read-only, and the job writes to it; mount it with readOnly: true", None
+        sentence = f"claim {state.claim} is read-only, and the job writes to it; mount it with readOnly: true"
+        return Access(refusal=sentence, code="ClaimReadOnly"), None
     reason, sentence = state.refusal(pool, mode)
     if reason and reason not in _PASSING:
-        return sentence, None
+        return Access(refusal=sentence, code=reason), None
     missing = None if state.size_bytes is None else max(0, state.size_bytes - (state.cached_bytes or 0))
-    return "", DataNeed(state.dataset or state.claim, missing, not reason, sentence)
+    return None, DataNeed(state.dataset or state.claim, missing, not reason, sentence)

@@ -18,6 +18,7 @@ from headrace.clock import format_time, parse_time
 from headrace.jobs import gang
 from headrace.jobs.gang import Member
 from headrace.jobs.outcome import Outcome, exit_code_of, failure, is_dead, retry_is_due
+from headrace.jobs.starting import obstacle
 from headrace.pools.status import declare_unsupported
 from headrace.spec.conditions import Status, set_condition
 from headrace.spec.kind import Doc, Json
@@ -25,6 +26,8 @@ from headrace.spec.names import ATTEMPT_LABEL
 from headrace.units import parse_duration_s
 
 TERMINAL = ("Succeeded", "Failed")
+_SAID_AFTER_S = 5.0
+"""What keeps a gang from starting is said from then on; before, it mostly passes by itself."""
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,6 +181,9 @@ class _Step:
         return None
 
     def _who_waits(self) -> str:
+        found = obstacle(list(self.current.values()))
+        if found is not None:
+            return f"; {found.message}"
         for pod in self.current.values():
             for condition in pod.status.get("conditions") or []:
                 if condition.get("status") == "False" and condition.get("message"):
@@ -207,8 +213,21 @@ class _Step:
             self._phase("Running", "", "")
             self._condition("Running", "True", "AllWorkersRunning", f"{total} of {total} workers run.")
             self._notice("Normal", "Running", f"All {total} workers run on {attempt['pool']}.")
-        elif self.status.get("reason") == "Fencing":
+        elif not attempt.get("startedAt"):
+            self._starting()
+
+    def _starting(self) -> None:
+        """Say what the gang waits for, as an event when it is something new; only its phase when nothing does."""
+        found = obstacle(list(self.current.values()))
+        early_s = _SAID_AFTER_S - self._since(self.placement.get("decidedAt") or format_time(self.now))
+        if found is None or early_s > 0:
             self._phase("Starting", "", "")
+            self.again_after_s = min(self.again_after_s or early_s, early_s) if found else self.again_after_s
+            return
+        if self.status.get("reason") != found.reason:
+            self._notice("Warning", found.reason, f"Does not start: {found.message}")
+        self._phase("Starting", found.reason, found.message)
+        self._condition("Running", "False", found.reason, found.message)
 
     def _close(self, attempt: Json, outcome: Outcome) -> None:
         attempt["outcome"] = outcome.kind

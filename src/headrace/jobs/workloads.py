@@ -21,6 +21,7 @@ from headrace.jobs.dataplane import DataPlane
 from headrace.pools.capacity import is_member, is_ready, measure
 from headrace.pools.price import card
 from headrace.scheduling.choices import sentence
+from headrace.scheduling.decide import BACKED_OFF, CLOUD_FULL, WAITING_FOR_OWN
 from headrace.scheduling.model import Access, Gang, NodeState, Place, PoolState, Running, Snapshot, Wait, Worker
 from headrace.spec import amounts
 from headrace.spec.amounts import Amounts
@@ -31,6 +32,8 @@ from headrace.units import parse_bandwidth_bytes_per_s, parse_duration_s
 
 _BACK_OFF_S = 60.0
 _NOT_READY_S = 30.0
+_WITH_FIGURES = {WAITING_FOR_OWN, CLOUD_FULL, BACKED_OFF}
+"""Reasons whose sentences have times and amounts in them: a new figure is nothing new."""
 
 
 class Workloads:
@@ -198,12 +201,13 @@ class Workloads:
         return {"placement": placement, "conditions": conditions}
 
     async def hold(self, decision: Wait) -> None:
-        """Note why the gang waits, when the reason is another one than before; its figures are computed on read."""
+        """Note why the gang waits, when that is something new; figures that change by themselves are computed on read."""
         job = self._jobs.get(_ref(decision.gang.key))
         if job is None or not is_waiting(job):
             return
         known = find_condition(job, "Admitted") or {}
-        if known.get("status") == "False" and known.get("reason") == decision.code:
+        is_known = known.get("status") == "False" and known.get("reason") == decision.code
+        if is_known and (known.get("message") == decision.because or decision.code in _WITH_FIGURES):
             return
         conditions = set_condition(
             job.status.get("conditions"),

@@ -34,6 +34,7 @@ def _choice(gang: Gang, pool: PoolState, running: Sequence[Running], now_s: floa
         cost=None,
         bytes_to_move=None,
         reason=access.refusal,
+        code=access.code,
     )
     if access.refusal:
         return never

@@ -174,15 +174,7 @@ class _State:
         self, gang: Gang, choices: tuple[Choice, ...], own: Choice | None, look_again_s: float | None
     ) -> tuple[str, str, tuple[str, ...]]:
         if not any(choice.fits for choice in choices):
-            allowed = [c for c in choices if not gang.access[c.pool].refusal] if choices else []
-            if not allowed:
-                return (
-                    NOT_ALLOWED,
-                    first_reason(choices),
-                    ("Allow a pool: see spec.pools, the claims' headrace.io/pools and the queue.",),
-                )
-            lacking = "; ".join(f"{c.pool}: {c.reason}" for c in allowed)
-            return NOTHING_FITS, f"No pool can ever hold it: {lacking}.", ("Ask for fewer workers or smaller ones.",)
+            return self._why_nowhere(gang, choices)
         if own is not None:
             lacks = amounts.describe(own.lacks)
             holders = ", ".join(own.holders[:3]) or "others"
@@ -213,6 +205,18 @@ class _State:
             first_reason(tuple(elsewhere)),
             ("Raise the pool's capacity, or wait for jobs there to end.",),
         )
+
+    def _why_nowhere(self, gang: Gang, choices: tuple[Choice, ...]) -> tuple[str, str, tuple[str, ...]]:
+        """Say why no pool can ever take it. What keeps its data away comes first: that can be mended."""
+        by_data = [choice for choice in choices if choice.code]
+        allowed = [choice for choice in choices if not gang.access[choice.pool].refusal]
+        lacking = "; ".join(f"{choice.pool}: {choice.reason.rstrip('.')}" for choice in (*by_data, *allowed))
+        if not allowed:
+            because = f"No pool may take it: {lacking}." if by_data else first_reason(choices)
+            helps = "Allow a pool: see spec.pools, the claims' headrace.io/pools and the queue."
+            return by_data[0].code if by_data else NOT_ALLOWED, because, (helps,)
+        helps = "Ask for fewer workers or smaller ones."
+        return by_data[0].code if by_data else NOTHING_FITS, f"No pool can ever hold it: {lacking}.", (helps,)
 
     def _helps(self, gang: Gang, choices: tuple[Choice, ...]) -> tuple[str, ...]:
         cloud = [c for c in choices if c.fits and not self.pools[c.pool].is_own]

@@ -38,9 +38,14 @@ class DataNeed(msgspec.Struct, frozen=True):
 
 
 class Access(msgspec.Struct, frozen=True):
-    """Whether and how a gang could run in one pool. `refusal` names the reason when it may not go there at all."""
+    """Whether and how a gang could run in one pool.
+
+    `refusal` says why it may not go there at all; `code` is the word for it, such as ClaimNotShareable, where the
+    gang's data and not its own spec is the cause.
+    """
 
     refusal: str = ""
+    code: str = ""
     sidecars: Amounts = {}
     data: tuple[DataNeed, ...] = ()
 
@@ -127,6 +132,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     bytes_to_move: int | None
     reason: str = ""
+    code: str = ""
     lacks: Amounts = {}
     holders: tuple[str, ...] = ()
 

@@ -169,6 +169,49 @@ def test_a_gang_that_does_not_start_in_time_goes_back_to_the_queue() -> None:
     assert (queued.status["phase"], queued.status["placement"]) == ("Queued", None)
 
 
+UNMOUNTED: Json = {
+    "type": "PodReadyToStartContainers",
+    "status": "False",
+    "reason": "NotPrepared",
+    "message": "MountVolume failed: no such volume",
+}
+CRASHING: Json = {
+    "name": "fluid-fuse-0",
+    "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+    "lastState": {"terminated": {"exitCode": 1, "message": "wrong key\n"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "says"),
+    [
+        ({"conditions": [UNMOUNTED]}, "NotPrepared", "digits-1-worker-1: MountVolume failed: no such volume"),
+        (
+            {"initContainerStatuses": [CRASHING]},
+            "CrashLoopBackOff",
+            "fluid-fuse-0 of digits-1-worker-1: CrashLoopBackOff. It said: wrong key",
+        ),
+    ],
+)
+def test_a_gang_that_does_not_start_says_why_until_it_does(status: Json, reason: str, says: str) -> None:
+    pods = pod(0, "Running"), pod(1, **status)
+    early, starting = step(job(placed()), *pods)
+    assert (starting.status["reason"], starting.status["message"]) == ("", "")
+    assert early.again_after_s == 5
+    later = NOW + dt.timedelta(seconds=5)
+    result, waiting = step(starting, *pods, now=later)
+    assert (waiting.status["phase"], waiting.status["reason"], waiting.status["message"]) == ("Starting", reason, says)
+    assert [(n.type, n.reason, n.message) for n in result.notices] == [("Warning", reason, f"Does not start: {says}")]
+    _, running = step(waiting, pod(0, "Running"), pod(1, "Running"), now=later)
+    assert (running.status["phase"], running.status["message"]) == ("Running", "")
+
+
+def test_a_gang_that_waits_for_nothing_known_only_starts() -> None:
+    fetching: Json = {"initContainerStatuses": [{"name": "code", "state": {"waiting": {"reason": "PodInitializing"}}}]}
+    _, starting = step(job(placed()), pod(0), pod(1, **fetching), now=NOW + dt.timedelta(seconds=60))
+    assert (starting.status["phase"], starting.status["reason"]) == ("Starting", "")
+
+
 def test_it_says_when_to_look_again_for_a_deadline() -> None:
     result, _ = step(job(placed()), pod(0))
     assert result.again_after_s == pytest.approx(300)

@@ -183,6 +183,25 @@ def test_a_refused_pool_is_never_taken_and_its_reason_is_shown() -> None:
     assert [c.reason for c in decision.choices if c.pool == "cloud"] == [access["cloud"].refusal]
 
 
+def test_what_keeps_data_at_home_names_the_wait() -> None:
+    away = Access(refusal="Claim data has no label.", code="ClaimNotShareable")
+    only_cloud = {"own": Access(refusal="spec.pools names only cloud"), "cloud": away}
+    decision = one(Snapshot(now_s=0, pools=(own(), cloud()), waiting=(gang(access=only_cloud),)))
+    assert isinstance(decision, Wait)
+    assert (decision.code, decision.because) == (
+        "ClaimNotShareable",
+        "No pool may take it: cloud: Claim data has no label.",
+    )
+    too_large = one(
+        Snapshot(now_s=0, pools=(own(), cloud()), waiting=(gang(cpu=4, access={"own": Access(), "cloud": away}),))
+    )
+    assert isinstance(too_large, Wait)
+    assert too_large.code == "ClaimNotShareable"
+    assert too_large.because == (
+        "No pool can ever hold it: cloud: Claim data has no label; own: needs cpu 8, the pool holds cpu 2."
+    )
+
+
 def test_sidecars_count_where_they_are_injected() -> None:
     access = {"own": Access(), "cloud": Access(sidecars={"cpu": 15_000})}
     decision = one(full_own(access=access))
