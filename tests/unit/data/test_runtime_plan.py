@@ -293,6 +293,8 @@ def test_a_runtime_alone_says_what_it_misses(make: Any) -> None:
     said = find_condition(status_of(actions, "ThinRuntime")["conditions"], "Ready")
     assert said is not None
     assert said["reason"] == "DatasetNotFound"
+    ours = make.runtime(metadata={"labels": {"headrace.io/wraps": "claim-uid"}})
+    assert plan(Observed(runtime=ours), make.now).actions == (), "its Dataset is being made"
 
 
 def test_a_runtime_that_goes_is_let_go_when_nobody_uses_it(make: Any) -> None:

@@ -190,6 +190,21 @@ def test_counters_are_no_last_words(make: Any) -> None:
     assert "lost the server" in result.message
 
 
+def test_what_is_said_again_and_again_is_quoted_once() -> None:
+    log = "connecting\n22:43:32 error 403\n22:43:33 error 403\n22:43:34 error 403\n"
+    assert tail(log) == "connecting | 22:43:34 error 403"
+
+
+def test_a_node_that_cannot_mount_is_believed_after_some_tries(make: Any) -> None:
+    said = {"type": "PodReadyToStartContainers", "status": "False", "message": 'secret "s" not found'}
+    waits = probe({"phase": "Pending", "conditions": [said]})
+    assert outcome(waits, Evidence(), later(make, 10), 60) is None
+    result = outcome(waits, Evidence(warning='secret "s" not found'), later(make, 21), 60)
+    assert result is not None
+    assert (result.verified, result.reason) == ("False", "NotMounted")
+    assert result.message.startswith('secret "s" not found. Mostly the storage')
+
+
 def test_last_words_are_bounded() -> None:
     assert len(tail("x" * 10_000)) < 700
 

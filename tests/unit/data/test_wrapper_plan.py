@@ -43,7 +43,7 @@ def test_names_of_different_claims_differ() -> None:
 
 def test_a_labelled_claim_gets_both(make: Any) -> None:
     actions = plan(Observed(claim=make.claim()), make.now).actions
-    dataset, runtime = (a.body for a in actions if isinstance(a, Create))
+    runtime, dataset = (a.body for a in actions if isinstance(a, Create))
     assert dataset["spec"] == {
         "mounts": [{"mountPoint": "pvc://starfs", "name": "starfs", "path": "/"}],
         "accessModes": ["ReadWriteMany"],
