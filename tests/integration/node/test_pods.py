@@ -198,7 +198,7 @@ http.server.HTTPServer((os.environ["POD_IP"], 18080), http.server.SimpleHTTPRequ
 async def test_pods_find_each_other_by_name(node: Any) -> None:
     spec = {"clusterIP": "None", "selector": {"job": "j"}, "publishNotReadyAddresses": True}
     node.cluster.seed(SERVICE, {"metadata": {"name": "gang", "namespace": "ns"}, "spec": spec})
-    script = "until getent hosts w-0.gang && getent hosts w-1.gang; do sleep 0.05; done; hostname; exec sleep 100"
+    script = "until getent hosts w-0.gang && getent hosts w-1.gang; do sleep 0.05; done; echo I am $(hostname); exec sleep 100"
     async with node.running():
         for index in range(2):
             await node.submit(
@@ -210,7 +210,7 @@ async def test_pods_find_each_other_by_name(node: Any) -> None:
             )
         for index in range(2):
             await node.until_phase("Running", f"w-{index}")
-            said = (await node.until_said(f"w-{index}\n", name=f"w-{index}")).splitlines()
+            said = (await node.until_said(f"I am w-{index}\n", name=f"w-{index}")).splitlines()
             assert said[-3].split()[0] != said[-2].split()[0]
 
 
