@@ -298,6 +298,15 @@ def restarts(pod: PodSpec, container: Container, run: Run) -> bool:
     return failed or (container.role == "app" and pod.restart_policy == "Always")
 
 
+def is_backing_off(pod: PodSpec, record: PodRecord, container: Container, now: float) -> bool:
+    """Whether the container has ended and waits for its next attempt (CrashLoopBackOff)."""
+    state = record.of(container.name)
+    current = state.current
+    if current is None or current.is_running or record.ending is not None or state.trouble is not None:
+        return False
+    return restarts(pod, container, current) and state.may_start_at() > now
+
+
 def _failed_for_good(pod: PodSpec, record: PodRecord, container: Container) -> bool:
     current = record.of(container.name).current
     return (

@@ -61,6 +61,7 @@ class Worker:
         self._settled = settled
         self._is_gone = False
         self._is_stale = False
+        self._backed_off: dict[str, int] = {}
         self._renewed: dt.datetime | None = None
         self._wake = anyio.Event()
         self._wake.set()
@@ -205,10 +206,21 @@ class Worker:
                 await self._perform(action)
         self._again_at = min(self._again_at, plan.again_at)
         self._asking.sync(self.pod)
+        self._tell_back_off()
         if self._store.save(self.record):
             self._reporter.changed()
         if self.record.released and self.is_settled and self._waits_for_us():
             await self._delete()
+
+    def _tell_back_off(self) -> None:
+        for container in self.pod.containers:
+            waits = lifecycle.is_backing_off(self.pod, self.record, container, self._shared.now())
+            attempt = self.record.of(container.name).next_attempt
+            if waits and self._backed_off.get(container.name) != attempt:
+                self._backed_off[container.name] = attempt
+                pod = f"{self.pod.name}_{self.pod.namespace}({self.pod.uid})"
+                text = f"Back-off restarting failed container {container.name} in pod {pod}"
+                self._shared.events.warning(self.pod, "BackOff", text)
 
     def _waits_for_us(self) -> bool:
         """Whether the object is being deleted and it is our turn; with grace 0 only others' finalizers are left."""

@@ -51,6 +51,7 @@ async def test_a_crashing_pod_is_restarted_with_back_off(bench: Any) -> None:
         waiting = await bench.until(lambda: bench.entry("app")["state"].get("waiting"))
         assert waiting["reason"] == "CrashLoopBackOff"
         assert bench.entry("app")["restartCount"] == 3
+        assert bench.notes.reasons().count("BackOff") == 3
         starts = [e["wall_ns"] / 1e9 for e in bench.world.written if e["type"] == "container-started"]
         pauses = [round(later - earlier) for earlier, later in itertools.pairwise(starts)]
         assert pauses == [0, 10, 20]
