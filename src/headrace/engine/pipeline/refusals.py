@@ -56,10 +56,18 @@ def modified(kind: Kind[Any], name: str) -> Conflict:
     )
 
 
+class InvalidObject(InvalidSpec):
+    """InvalidSpec that knows its object's name: of one that is being created, the request's path does not tell it."""
+
+    name = ""
+
+
 def invalid(kind: Kind[Any], name: str, *problems: tuple[str, str]) -> InvalidSpec:
     """What is asked cannot be right; `problems` are field paths and sentences."""
     found = "; ".join(f"{path}: {sentence}" for path, sentence in problems)
-    return InvalidSpec(f'{kind.name} "{name}" is invalid: {found}', causes=problems)
+    error = InvalidObject(f'{kind.name} "{name}" is invalid: {found}', causes=problems)
+    error.name = name
+    return error
 
 
 def forbidden(user: User, attributes: Attributes, why: str) -> Denied:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from headrace.engine.pipeline.refusals import InvalidObject
 from headrace.errors import HeadraceError, InvalidSpec, Unavailable
 from headrace.spec.kind import Json, Kind
 
@@ -12,6 +13,8 @@ from headrace.spec.kind import Json, Kind
 def from_error(error: HeadraceError, kind: Kind[Any] | None = None, name: str = "") -> Json:
     """Return the Status of a failure; its `code` is the HTTP status, its `reason` the error's stable code."""
     details: Json = {}
+    if not name and isinstance(error, InvalidObject):
+        name = error.name
     if name:
         details["name"] = name
     if kind is not None:
