@@ -5,6 +5,7 @@ An emptyDir may hold a million files; deleting them must hold up neither a pod's
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from headrace.ids import name_suffix
 from headrace.telemetry import logger
 
 STILL_MOUNTED = "trash.still_mounted"
+
+_ESCAPE = re.compile(r"\\([0-7]{3})")
 
 _log = logger(component="trash")
 
@@ -59,5 +62,6 @@ class Trash:
 def mounts_beneath(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:
     """Return the mounts of this process's namespace at or below `path`: deleting there would delete what is mounted."""
     place = str(path)
-    targets = [line.split(" ")[4].encode().decode("unicode_escape") for line in mountinfo.read_text().splitlines()]
+    lines = mountinfo.read_text().splitlines()
+    targets = [_ESCAPE.sub(lambda match: chr(int(match[1], 8)), line.split(" ")[4]) for line in lines]
     return [target for target in targets if target == place or target.startswith(f"{place}/")]
