@@ -76,7 +76,7 @@ def command_for(contract: Contract, *, program: str, port: int) -> Command:
         elif _is_on(value):
             flags.append(f"--{key}")
     argv = (program, "--no-agent", "--no-color", "mount", *flags, meta, contract.target_path)
-    return Command(argv, env, Source("juicefs", f"http://127.0.0.1:{port}/metrics"))
+    return Command(argv, env, Source("juicefs", f"http://127.0.0.1:{port}/metrics"), is_known_by_uid=True)
 
 
 def copy_command_for(contract: Contract, *, program: str) -> Command:

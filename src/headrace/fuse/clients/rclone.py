@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Mapping
 
 from headrace.fuse.clients.contract import Contract, Mount, Unusable, check_options, read_contract, words
+from headrace.fuse.clients.identity import owner_outside
 from headrace.fuse.clients.reach import require_reachable
 from headrace.fuse.clients.run import Command, cache_directory, find_program, main
 from headrace.fuse.counters import Source
@@ -59,7 +60,7 @@ _DEFAULTS = {
 def mounting() -> Command:
     """Return how to mount what the container was told to."""
     contract, place = read_contract(), tempfile.mkdtemp(prefix="rclone-")
-    command = command_for(contract, program=find_program("rclone"), place=place, owner=_owner_outside())
+    command = command_for(contract, program=find_program("rclone"), place=place, owner=owner_outside())
     _require_endpoints(contract)
     return command
 
@@ -167,20 +168,6 @@ def _common_options(contract: Contract) -> dict[str, str]:
 
 def _config_path(place: str) -> str:
     return os.path.join(place, "rclone.conf")
-
-
-def _owner_outside() -> tuple[int, int]:
-    """Return this process's uid and gid as the namespace around ours knows them: there the mount is made."""
-    return _outside("uid_map", os.getuid()), _outside("gid_map", os.getgid())
-
-
-def _outside(name: str, inside: int) -> int:
-    with open(f"/proc/self/{name}") as file:
-        for line in file:
-            first, outside, length = map(int, line.split())
-            if first <= inside < first + length:
-                return outside + inside - first
-    return inside
 
 
 def _is_on(value: str) -> bool:

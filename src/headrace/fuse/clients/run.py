@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from headrace.fuse import counters
 from headrace.fuse.clients.contract import Unusable
+from headrace.fuse.clients.identity import be_as_outside, is_other_outside
 
 STAND_IN_DIRECTORY = "/run/headrace/bin"
 TERMINATION_LOG = "/dev/termination-log"
@@ -30,11 +31,17 @@ _FIRST_LOOK_S = 1.0
 
 @dataclass(frozen=True)
 class Command:
-    """A client ready to run. `env` is added to this process's own; secrets are in it or in files, never in `argv`."""
+    """A client ready to run.
+
+    Args:
+        env: added to this process's own; secrets are in it or in files, never in `argv`.
+        is_known_by_uid: the client compares its own uid with what FUSE says (see `identity`).
+    """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     metrics: counters.Source | None = None
+    is_known_by_uid: bool = False
 
 
 def find_program(name: str) -> str:
@@ -64,7 +71,8 @@ def child_environment(added: Mapping[str, str]) -> dict[str, str]:
 def run(command: Command) -> int:
     """Run the client until it ends; return its exit code, 0 when it ended because it was asked to."""
     print(f"starting {os.path.basename(command.argv[0])} with {_capabilities()}", flush=True)
-    client = subprocess.Popen(command.argv, env=child_environment(command.env))
+    renumber = be_as_outside if command.is_known_by_uid and is_other_outside() else None
+    client = subprocess.Popen(command.argv, env=child_environment(command.env), preexec_fn=renumber)  # noqa: PLW1509 - one thread
     asked = False
     read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(write)
