@@ -10,7 +10,7 @@ import click
 from headrace.cli import jobview
 from headrace.cli.session import again, money, warn
 from headrace.clock import SystemClock
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, NotFound
 from headrace.sdk import jobs
 from headrace.sdk.client import AsyncClient
 from headrace.sdk.logs import LogLine
@@ -35,6 +35,7 @@ async def to_the_end(client: AsyncClient, job: Doc[Any], *, quiet: bool = False)
             f"\nDetached; {job.name} goes on. Come back with: {again(f'logs -f {job.name}')}"
             f"   Stop it: {again(f'stop {job.name}')}",
             err=True,
+            nl=False,  # click ends the line of every command that is interrupted
         )
         raise
     if ended is None:
@@ -93,6 +94,8 @@ class Lines:
             async with client.logs(job.name, namespace=job.namespace) as lines:
                 async for line in lines:
                     self.print(line)
+        except NotFound:
+            pass  # the job was deleted, which is said where its phases are followed
         except HeadraceError as error:
             warn(f"The workers' output cannot be shown: {error.what}")
         finally:

@@ -118,7 +118,7 @@ def _is_list(document: Json) -> bool:
 def _checked(name: str, document: Any) -> Json:
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
         raise InvalidSpec(f"{name} holds a document without a kind.", hint="Begin with apiVersion: and kind:.")
-    if not isinstance(document.get("metadata", {}), dict):
+    if not isinstance(document.get("metadata"), dict | None):
         raise InvalidSpec(f"{name} holds a {document['kind']} whose metadata is no mapping.", hint="Mend it there.")
     return document
 

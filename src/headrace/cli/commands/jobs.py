@@ -91,7 +91,10 @@ def _row(job: Doc[Any], cost: str, now: dt.datetime) -> tuple[str, ...]:
 @cluster_options
 @output_option
 def why(job: str, output: str) -> None:
-    """Say why a job waits, what would help, and what each choice would cost."""
+    """Say why a job waits, and what each choice would cost.
+
+    Also what stands in the way, what would help, and where each figure comes from.
+    """
 
     async def program(client: AsyncClient) -> None:
         answer = await client.why(job)

@@ -56,9 +56,9 @@ def up(
     cloud_memory: str,
     output: str,
 ) -> None:
-    """Start Headrace on this machine, or tell that it runs.
+    """Start Headrace on this machine.
 
-    The cloud pool is here a second node of this machine, without a storage driver, as serverless nodes are.
+    Repeating it tells where it is, and takes over what a killed supervisor left. The cloud pool is here a second node of this machine, without a storage driver, as serverless nodes are.
     """
     from headrace.roles.up import Capacity, start
 
@@ -92,7 +92,10 @@ def up(
 @click.option("--purge", is_flag=True, help="Delete the state directory too: all objects, volumes and bills.")
 @output_option
 def down(home: Path | None, purge: bool, output: str) -> None:
-    """Stop Headrace on this machine; no process, mount or lock stays."""
+    """Stop it; nothing stays behind but your data.
+
+    No process, mount or lock.
+    """
     from headrace.roles.up import purge as remove
     from headrace.roles.up import stop
 
@@ -112,7 +115,10 @@ def down(home: Path | None, purge: bool, output: str) -> None:
 @home_option
 @output_option
 def status(home: Path | None, output: str) -> None:
-    """Show the processes of `up`; exits with 3 where there are none."""
+    """Show the processes of `up`.
+
+    Exits with 3 where there are none.
+    """
     from headrace.roles.up import processes
 
     rows = processes(_home(home))
@@ -130,9 +136,9 @@ def status(home: Path | None, output: str) -> None:
 @home_option
 @output_option
 def doctor(home: Path | None, output: str) -> None:
-    """Check what this machine can do, by really doing it, and print cures.
+    """Check what this machine can do, and print cures.
 
-    Needs nothing running. Exits with 1 when something keeps Headrace from working here.
+    Everything is really tried. Needs nothing running. Exits with 1 when something keeps Headrace from working here.
     """
     from headrace.roles.doctor import examine
 

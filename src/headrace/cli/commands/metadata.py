@@ -19,7 +19,10 @@ _WORDS = "KIND NAME KEY=VALUE|KEY-..."
 @cluster_options
 @output_option
 def label(words: tuple[str, ...], output: str) -> None:
-    """Set labels with KEY=VALUE, remove them with KEY-."""
+    """Set or remove labels.
+
+    KEY=VALUE sets, KEY- removes.
+    """
     named, pairs = _split(words)
     _set(named, "labelled", output, labels=pairs)
 
@@ -29,7 +32,10 @@ def label(words: tuple[str, ...], output: str) -> None:
 @cluster_options
 @output_option
 def annotate(words: tuple[str, ...], output: str) -> None:
-    """Set annotations with KEY=VALUE, remove them with KEY-."""
+    """Set or remove annotations.
+
+    KEY=VALUE sets, KEY- removes.
+    """
     named, pairs = _split(words)
     _set(named, "annotated", output, annotations=pairs)
 

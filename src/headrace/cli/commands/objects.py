@@ -41,7 +41,7 @@ _TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
 @cluster_options
 @output_option
 def apply(sources: tuple[str, ...], dry_run: bool, output: str) -> None:
-    """Create objects, or change them to what the files say.
+    """Create objects, or change them to what files say.
 
     Repeating it changes nothing. What others have set in the objects stays. A TrainJob's code directory is packed.
     """
@@ -153,7 +153,10 @@ def delete(
     ignore_not_found: bool,
     output: str,
 ) -> None:
-    """Delete objects by kind and name, or those of files."""
+    """Delete objects.
+
+    Those named, or those of files.
+    """
     if bool(words) == bool(sources):
         raise InvalidSpec("Give either a kind and names, or files with -f.", hint="See: headrace delete --help")
 

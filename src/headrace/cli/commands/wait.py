@@ -28,9 +28,9 @@ Goal = Callable[[Doc[Any] | None], bool]
 @cluster_options
 @output_option
 def wait(words: tuple[str, ...], goal: str, timeout: float, output: str) -> None:
-    """Wait until an object has a condition or a phase, or is gone.
+    """Wait for a condition, a phase or a deletion.
 
-    It need not exist yet. Ends with code 69 when the time is over, and with 73 when a job has ended otherwise.
+    The object need not exist yet. Ends with code 69 when the time is over, and with 73 when a job has ended otherwise.
     """
     named = targets.named(words)
     reached = _goal(goal)

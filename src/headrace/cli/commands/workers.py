@@ -42,7 +42,10 @@ from headrace.sdk.logs import LogLine
 def logs(
     job: str, following: bool, worker: str, container: str, tail: int | None, since: float | None, output: str
 ) -> None:
-    """Print the output of a job's workers, each line with its worker's name."""
+    """Print or follow the output of a job's workers.
+
+    Each line begins with its worker's name.
+    """
 
     async def program(client: AsyncClient) -> None:
         printer = Lines()
@@ -88,7 +91,10 @@ def _as_yaml(line: LogLine) -> None:
 def exec_(
     job: str, worker: str, container: str, interactive: bool, tty: bool, output: str, command: tuple[str, ...]
 ) -> None:
-    """Run a command in a worker and return its exit code."""
+    """Run a command in a worker.
+
+    Its exit code is this command's.
+    """
     if tty and not (sys.stdin.isatty() and interactive):
         raise InvalidSpec("-t needs a terminal to pass on.", hint="Use -it in a terminal, or leave -t out.")
 
