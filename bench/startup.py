@@ -117,7 +117,16 @@ def storage(directory: Path) -> Iterator[None]:
     etcd += ["--initial-cluster", f"default={urls['peer']}"]
     blocks = directory / "blocks" / "digits"
     blocks.mkdir(parents=True)
-    s3 = [str(BIN / "rclone"), "serve", "s3", str(blocks.parent), "--addr", "127.0.0.1:23792", "--auth-key", "demo-key,demo-secret"]
+    s3 = [
+        str(BIN / "rclone"),
+        "serve",
+        "s3",
+        str(blocks.parent),
+        "--addr",
+        "127.0.0.1:23792",
+        "--auth-key",
+        "demo-key,demo-secret",
+    ]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     servers = [subprocess.Popen(command, **quiet) for command in (etcd, s3)]  # type: ignore[call-overload]
     try:
