@@ -6,9 +6,10 @@ change, WARNING needs a person some day, ERROR needs one now.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -20,6 +21,22 @@ def _hide_secrets(_logger: Any, _method: str, event: structlog.typing.EventDict)
         if any(word in key.lower() for word in _SECRET_WORDS) and isinstance(event[key], str):
             event[key] = "***"
     return event
+
+
+class Expendable:
+    """A stream whose failures are nobody's: on a full disk lines are lost, not the process that wrote them."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 def configure(level: str = "INFO", *, process: str = "") -> None:
@@ -37,7 +54,7 @@ def configure(level: str = "INFO", *, process: str = "") -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", Expendable(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     if process:
