@@ -24,9 +24,10 @@ from starlette.types import ASGIApp
 
 from headrace.clock import SystemClock
 from headrace.engine import kubeconfig
-from headrace.engine.facade.app import UVICORN_OPTIONS, build_app, find_node
+from headrace.engine.facade.app import build_app, find_node
 from headrace.engine.facade.authoriser import GroupAuthoriser
 from headrace.engine.facade.node_proxy import NodeProxy
+from headrace.engine.facade.options import UVICORN_OPTIONS
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.seeding import builtin_registry, seed
 from headrace.engine.pki import Authority, Certificate

@@ -18,8 +18,9 @@ from headrace.engine import kubeconfig
 from headrace.engine.builtin.admission import admitters as builtin_admitters
 from headrace.engine.builtin.assembly import builtin_controllers
 from headrace.engine.client import LocalCluster
-from headrace.engine.facade.app import UVICORN_OPTIONS, build_app, find_node
+from headrace.engine.facade.app import build_app, find_node
 from headrace.engine.facade.node_proxy import NodeProxy
+from headrace.engine.facade.options import UVICORN_OPTIONS
 from headrace.engine.pipeline.pipeline import Pipeline
 from headrace.engine.pipeline.request import SYSTEM
 from headrace.engine.pipeline.seeding import builtin_registry, seed

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from headrace.admission.chain import admitters
@@ -16,7 +14,6 @@ from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Controller, Runnable, owned_by
 from headrace.cluster.events import Recorder
 from headrace.cluster.protocol import Cluster
-from headrace.data.client import ClientTools
 from headrace.data.modes.mode import Capabilities
 from headrace.data.operations.reconciler import operation_controllers
 from headrace.data.resolve import Resolver
@@ -24,13 +21,13 @@ from headrace.data.runtime.observe import DatasetObserver
 from headrace.data.runtime.reconciler import runtime_controller
 from headrace.data.verify.reconciler import Verifier
 from headrace.data.wrapper.reconciler import wrapper_controller
-from headrace.fuse.install import DEVICE_PLACE
 from headrace.jobs.dataplane import DataPlane
 from headrace.jobs.reconcile import CodeUrls, Jobs, index_pods_by_job
 from headrace.jobs.workloads import Workloads
 from headrace.ledger.metering import Metering
 from headrace.ledger.store import Ledger
 from headrace.pools.reconcile import Pools
+from headrace.roles.client_tools import client_tools
 from headrace.roles.settings_file import UpSettings
 from headrace.scheduling.loop import Loop
 from headrace.spec.kind import Kind
@@ -52,17 +49,6 @@ class Parts:
     runnables: list[Runnable]
     workloads: Workloads
     admitters: tuple[Admitter, ...]
-
-
-def client_tools(path: str) -> ClientTools:
-    """Return what storage clients are given on this machine: our interpreter, this machine's PATH."""
-    places = tuple(p for p in ("/usr/bin/fusermount3", "/bin/fusermount", "/usr/bin/fusermount") if Path(p).exists())
-    return ClientTools(
-        served=(sys.executable, "-m", "headrace.fuse.served"),
-        path=path,
-        stand_in_places=places,
-        device_place=DEVICE_PLACE,
-    )
 
 
 def build(

@@ -7,7 +7,7 @@ from headrace.csi.driver import FuseDriver, VolumeRequest
 from headrace.csi.world import World
 from headrace.data.runtime.order_source import OrderSource
 from headrace.fuse.order import MountOrder
-from headrace.roles.controllers import client_tools
+from headrace.roles.client_tools import client_tools
 from headrace.roles.settings_file import UpSettings
 from headrace.settings import Home
 

@@ -18,7 +18,7 @@ from starlette.applications import Starlette
 from headrace.clock import SystemClock
 from headrace.cluster.events import Recorder
 from headrace.cluster.remote import RemoteCluster
-from headrace.engine.facade.app import UVICORN_OPTIONS
+from headrace.engine.facade.options import UVICORN_OPTIONS
 from headrace.engine.pki import Authority
 from headrace.node.agent import Agent
 from headrace.node.config import NodeConfig, measured_capacity

@@ -20,8 +20,9 @@ from headrace.cluster.protocol import Cluster
 from headrace.cluster.remote import RemoteCluster
 from headrace.engine import kubeconfig
 from headrace.engine.client import LocalCluster
-from headrace.engine.facade.app import UVICORN_OPTIONS, build_app
+from headrace.engine.facade.app import build_app
 from headrace.engine.facade.authoriser import GroupAuthoriser
+from headrace.engine.facade.options import UVICORN_OPTIONS
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.request import SYSTEM
 from headrace.engine.pipeline.seeding import builtin_registry, seed

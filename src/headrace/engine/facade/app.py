@@ -1,12 +1,12 @@
 """Puts the façade together: one Starlette application over a pipeline.
 
 app = build_app(pipeline, static=StaticTokens(…), accounts=AccountTokens(…), clock=SystemClock(), node_proxy=…)
-uvicorn.Config(app, ssl_certfile=…, ssl_keyfile=…, **UVICORN_OPTIONS)
+uvicorn.Config(app, ssl_certfile=…, ssl_keyfile=…, **options.UVICORN_OPTIONS)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -34,21 +34,6 @@ from headrace.engine.tokens import AccountTokens, StaticTokens
 from headrace.errors import EngineFailed, HeadraceError, NotFound, Unsupported
 from headrace.spec.kind import Json, Kind, Ref
 from headrace.spec.kinds import NODE, POD
-
-UVICORN_OPTIONS: Mapping[str, Any] = {
-    "http": "httptools",
-    "ws": "websockets-sansio",
-    "lifespan": "off",
-    "access_log": False,
-    "server_header": False,
-    "proxy_headers": False,
-    "ws_per_message_deflate": False,
-    # Clients keep idle connections for about 90 s; closing them sooner costs each a TLS handshake (6 ms).
-    "timeout_keep_alive": 120,
-    # Watches never end by themselves; a server that stops does not wait for them.
-    "timeout_graceful_shutdown": 1,
-}
-"""How roles and tests run the application."""
 
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 
