@@ -31,11 +31,12 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
+from headrace.fuse.caller import Caller
 from headrace.fuse.loop import Loop
 from headrace.fuse.mounts import DEVICE
 from headrace.fuse.place import Limits, PlaceRefused
@@ -99,6 +100,7 @@ class Broker:
         except TypeError as error:
             raise _Refusal("Invalid", "A registration needs id, data_dir and socket_dir.") from error
         present = self._volumes.get(wanted.id)
+        callers: Mapping[str, Caller] = {}
         if present is not None:
             if present.registration == wanted:
                 return present.state()
@@ -107,6 +109,7 @@ class Broker:
                     "Conflict", f"Volume {wanted.id} is registered with other directories; unregister it first."
                 )
             present.close(unmount=False)
+            callers = present.callers
             del self._volumes[wanted.id]
         elif len(self._volumes) >= _MOST_VOLUMES:
             raise _Refusal(
@@ -119,12 +122,22 @@ class Broker:
             if same >= _MOST_VOLUMES_OF_ONE_OWNER:
                 raise _Refusal("Limit", f"{wanted.owner} has {same} FUSE volumes, the most a pod may have; use fewer.")
         try:
-            volume = Volume(wanted, self._loop, limits=self._limits, changed=self._changed)
+            volume = self._serve(wanted, callers)
         except (OSError, PlaceRefused) as error:
             raise _Refusal("Failed", f"Volume {wanted.id} cannot be registered: {error}.") from error
         self._volumes[wanted.id] = volume
         self._store()
         return volume.state()
+
+    def _serve(self, registration: Registration, callers: Mapping[str, Caller]) -> Volume:
+        return Volume(
+            registration,
+            self._loop,
+            limits=self._limits,
+            changed=self._changed,
+            stored=self._store,
+            callers=callers,
+        )
 
     def _unregister(self, order: Message) -> Message:
         volume = self._volumes.get(str(order.get("id")))
@@ -260,7 +273,7 @@ class Broker:
     def _store(self) -> None:
         path = os.path.join(self._directory, STATE_NAME)
         with open(f"{path}.new", "w", encoding="utf-8") as file:
-            json.dump([volume.registration.to_json() for volume in self._volumes.values()], file)
+            json.dump([volume.to_json() for volume in self._volumes.values()], file)
         os.rename(f"{path}.new", path)
 
     def _restore(self) -> None:
@@ -275,14 +288,12 @@ class Broker:
             return
         for entry in kept:
             try:
-                registration = Registration(**entry)
-                if not os.path.ismount(registration.data_dir):
-                    continue
-                self._volumes[registration.id] = Volume(
-                    registration, self._loop, limits=self._limits, changed=self._changed
-                )
-            except (OSError, TypeError, PlaceRefused) as error:
-                _log(f"volume {entry.get('id')} is forgotten: {error}")
+                registration = Registration(**entry["registration"])
+                if os.path.ismount(registration.data_dir):
+                    callers = {name: Caller(**caller) for name, caller in entry["callers"].items()}
+                    self._volumes[registration.id] = self._serve(registration, callers)
+            except (OSError, TypeError, KeyError, PlaceRefused) as error:
+                _log(f"a volume is forgotten: {error}")
         self._store()
 
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
 import socket
-import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from headrace.fuse import mounts
+from headrace.fuse.caller import Caller, caller_of
 from headrace.fuse.install import DEVICE_PLACE
 from headrace.fuse.loop import Loop
 from headrace.fuse.place import DIRECTORY, Deadlines, Limits, Place, PlaceRefused, check_place, make_directory
@@ -22,6 +21,7 @@ from headrace.fuse.place import DIRECTORY, Deadlines, Limits, Place, PlaceRefuse
 SOCKET_NAME = "broker.sock"
 _MAX_REQUEST_BYTES = 65536
 _PEER_SILENCE_S = 10.0
+_LOOK_AFTER_EVERY_S = 1.0
 _SUN_PATH_BYTES = 107
 
 
@@ -56,15 +56,31 @@ class Registration:
 
 
 class Volume:
-    """Listens for the stand-ins of one volume's client and does what the rules allow."""
+    """Listens for the stand-ins of one volume's client and does what the rules allow.
 
-    def __init__(self, registration: Registration, loop: Loop, *, limits: Limits, changed: Callable[[], None]) -> None:
+    Args:
+        changed: called after every change of a place's state.
+        stored: called when `to_json` has changed.
+        callers: who mounted what is there already, by place.
+    """
+
+    def __init__(
+        self,
+        registration: Registration,
+        loop: Loop,
+        *,
+        limits: Limits,
+        changed: Callable[[], None],
+        stored: Callable[[], None],
+        callers: Mapping[str, Caller],
+    ) -> None:
         self.registration = registration
         self._loop = loop
         self._limits = limits
         self._changed = changed
+        self._stored = stored
         self._places: dict[str, Place] = {}
-        self._clients: dict[str, _Caller | None] = {}
+        self._callers = dict(callers)
         make_directory(registration.data_dir, uid=registration.client_uid, gid=registration.client_uid)
         os.makedirs(registration.socket_dir, mode=0o755, exist_ok=True)
         with open(os.path.join(registration.socket_dir, DEVICE_PLACE), "a"):
@@ -72,6 +88,17 @@ class Volume:
         self._listener = _listen(os.path.join(registration.socket_dir, SOCKET_NAME))
         loop.on_readable(self._listener.fileno(), self._accept)
         self._adopt()
+        self._callers = {name: caller for name, caller in self._callers.items() if name in self._places}
+        self._look_after_clients()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what has to be known to serve the volume again after a restart."""
+        callers = {name: asdict(caller) for name, caller in self._callers.items()}
+        return {"registration": self.registration.to_json(), "callers": callers}
+
+    @property
+    def callers(self) -> Mapping[str, Caller]:
+        return self._callers
 
     def state(self) -> dict[str, Any]:
         """Return the registration, every place with its state, and the volume's own: that of its worst place."""
@@ -191,24 +218,36 @@ class Volume:
             max_read_bytes=asked.max_read_bytes,
         )
         fd = place.mount(wish)
-        self._clients[name] = _caller_of(peer)
+        caller = caller_of(peer)
+        if caller is not None:
+            self._callers[name] = caller
         try:
             _answer(peer, {"ok": True}, fd)
         finally:
             # Whoever holds a copy keeps a dead client's readers waiting: the last close is what ends them.
             os.close(fd)
         place.watch()
+        self._stored()
         _log(f"volume {given.id}: mounted {place.point}")
 
     def _kill_client(self, name: str) -> None:
         """Where no other way ends a connection its owner has to die: its container, or who called the stand-in."""
-        caller = self._clients.get(name)
-        if caller is None or _start_ticks(caller.pid) != caller.started:
+        caller = self._callers.get(name)
+        if caller is not None:
+            _log(f"volume {self.registration.id}: killing its client, because its connection cannot be aborted")
+            for pid in caller.all_pids():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _look_after_clients(self) -> None:
+        """End the connections of clients that were killed; their own end may be waiting for that."""
+        if self._listener.fileno() < 0:
             return
-        _log(f"volume {self.registration.id}: killing its client, because its connection cannot be aborted")
-        for pid in caller.all_pids():
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        for name, caller in self._callers.items():
+            place = self._places[name]
+            if place.state not in ("empty", "dead") and caller.is_gone():
+                place.abort(f"The client of {place.point} has ended.")
+        self._loop.later(_LOOK_AFTER_EVERY_S, self._look_after_clients)
 
 
 def _listen(path: str) -> socket.socket:
@@ -235,54 +274,6 @@ def _listen(path: str) -> socket.socket:
 def _answer(peer: socket.socket, message: dict[str, Any], fd: int | None = None) -> None:
     with suppress(BrokenPipeError, ConnectionResetError, BlockingIOError):
         socket.send_fds(peer, [json.dumps(message).encode()], [] if fd is None else [fd])
-
-
-@dataclass(frozen=True)
-class _Caller:
-    """The process that called a stand-in, and the PID namespace of its container."""
-
-    pid: int
-    started: int
-    namespace: str
-
-    def all_pids(self) -> list[int]:
-        """Return all processes of its container; itself alone where it shares our PID namespace."""
-        if self.namespace == _pid_namespace("self"):
-            return [self.pid]
-        return [
-            int(name) for name in os.listdir("/proc") if name.isdecimal() and _pid_namespace(name) == self.namespace
-        ]
-
-
-def _caller_of(peer: socket.socket) -> _Caller | None:
-    """Return who called the stand-in at the other end, None where it cannot be known."""
-    credentials = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    pid = int(struct.unpack("3i", credentials)[0])
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            parent = int(file.read().rpartition(")")[2].split()[1])
-        namespace = _pid_namespace(str(parent))
-        return _Caller(parent, _start_ticks(parent), namespace) if parent > 1 and namespace else None
-    except (OSError, ValueError, IndexError):
-        return None
-
-
-def _pid_namespace(process: str) -> str:
-    """Return the PID namespace of a process, empty when it has ended."""
-    try:
-        return os.readlink(f"/proc/{process}/ns/pid")
-    except OSError:
-        return ""
-
-
-def _start_ticks(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return int(file.read().rpartition(")")[2].split()[19])
-    except OSError as error:
-        if error.errno in (errno.ENOENT, errno.ESRCH):
-            return 0
-        raise
 
 
 def _log(line: str) -> None:

@@ -104,8 +104,7 @@ class Container:
         found = []
         for pid in children_of(self.process.pid):
             with contextlib.suppress(OSError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if words[0].decode().rsplit("/", 1)[-1] == self._program:
+                if Path(f"/proc/{pid}/comm").read_text().strip() == self._program[:15]:
                     found.append(pid)
         return found
 
@@ -226,8 +225,12 @@ class Node:
         text = self.run("cat", "/proc/self/mountinfo").stdout
         return [mount for mount in mounts.stack_at(point, mounts.parse_mountinfo(text)) if mount.is_fuse]
 
-    def container(self, volume: str, *argv: str, is_app: bool = False, environment: Sequence[str] = ()) -> Container:
-        """Start a container of the volume's client, or of an app that sees it at /run/app."""
+    def container(self, volume: str, *argv: str, is_app: bool = False, program: str = "") -> Container:
+        """Start a container of the volume's client, or of an app that sees it at /run/app.
+
+        Args:
+            program: the command's name once it runs, where that is not the first word's.
+        """
         place = self.directory / volume
         drop = f"setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups"
         nest = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--propagation", "slave"]
@@ -241,7 +244,7 @@ class Node:
             is_app="true" if is_app else "false",
             path=Path(sys.executable).parent,
             drop=drop,
-            environment=" ".join([f"PYTHONPATH={_SOURCE}", *environment]),
+            environment=f"PYTHONPATH={_SOURCE}",
         )
         self._count += 1
         log = self.directory / f"log-{self._count}"
@@ -250,10 +253,17 @@ class Node:
                 [*self.enter, *nest, "sh", "-c", script, "sh", *argv], stdout=out, stderr=out, text=True
             )
         self._started.append(process)
-        return Container(process, log, argv[0].rsplit("/", 1)[-1])
+        return Container(process, log, program or argv[0].rsplit("/", 1)[-1])
 
     def close(self) -> None:
-        """End everything; namespaces take their processes and mounts with them."""
+        """End everything; namespaces take their processes and mounts with them.
+
+        Connections are ended first: a client that is killed while it waits in its own mount would stay for ever, and
+        the broker that sees to this dies with it.
+        """
+        if self.broker is not None and self.broker.poll() is None:
+            for volume in self.order("list")["volumes"]:
+                self.order("abort", id=volume["id"])
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._inner, signal.SIGKILL)
         self._holder.wait(_LONG_S)
@@ -261,7 +271,20 @@ class Node:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             process.wait(_LONG_S)
+        assert mounts.beneath(str(self.directory), mounts.read_mounts()) == []
+        assert not [pid for pid in _everybody() if str(self.directory) in _command_line(pid)]
         shutil.rmtree(self.directory)
+
+
+def _everybody() -> list[str]:
+    return [entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+
+
+def _command_line(pid: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _closed() -> list[tuple[str, str]]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.integration.fuse.conftest import wait_until
+from tests.integration.fuse.pods import format_juicefs
 
 if TYPE_CHECKING:
     from tests.integration.fuse.conftest import Container, Node
@@ -27,6 +30,30 @@ fds = socket.recv_fds(ours, 1, 1)[1]
 print("mounted", flush=True)
 time.sleep(600)
 """
+
+# Runs a command with the numbers that FUSE knows it by, as the client's entry point does.
+_AS_OUTSIDE = """
+import os, sys
+from headrace.fuse.clients.identity import be_as_outside, is_other_outside
+if is_other_outside():
+    be_as_outside()
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+# Begins to serve its mount, then waits in it itself: the thread's request is taken and never answered.
+_SELFISH = (
+    _SILENT.rpartition("print")[0]
+    + """
+import struct, threading
+unique = struct.unpack_from("=IIQ", os.read(fds[0], 1 << 17))[2]
+init = struct.pack("=IIIIHHIIHHI28x", 7, 31, 65536, 0, 12, 9, 131072, 1, 32, 0, 0)
+os.write(fds[0], struct.pack("=IiQ", 16 + len(init), 0, unique) + init)
+threading.Thread(target=lambda: os.listdir(sys.argv[1])).start()
+while True:
+    os.read(fds[0], 1 << 18)
+    print("stuck", flush=True)
+"""
+)
 
 # Opens a file again and again and writes each new outcome with the moment it was seen first.
 _READER = """
@@ -118,6 +145,55 @@ def test_a_killed_client_gives_errors_only_until_the_next_one_serves(node: Node,
     assert node.mounts("v") == []
 
 
+def _juicefs(node: Node) -> Container:
+    meta = f"sqlite3://{node.directory}/meta.db"
+    if not (node.directory / "meta.db").exists():
+        format_juicefs(meta, "--storage", "file", "--bucket", f"{node.directory}/objects/")
+        for path in (
+            *node.directory.glob("meta.db*"),
+            node.directory / "objects",
+            *node.directory.glob("objects/**/*"),
+        ):
+            path.chmod(0o777)
+        node.directory.chmod(0o777)
+    words = ["juicefs", "--no-agent", "mount", "--no-usage-report", "--hide-internal", "--cache-dir", "/tmp/c"]
+    words += ["--metrics", "127.0.0.1:0"]
+    client = node.container("v", sys.executable, "-c", _AS_OUTSIDE, *words, meta, "/run/volume/ds", program="juicefs")
+    node.served("v")
+    return client
+
+
+def test_juicefs_whose_worker_is_killed_gives_no_error_at_all(node: Node) -> None:
+    node.volume("v")
+    client = _juicefs(node)
+    assert node.run("sh", "-c", f"echo -n content > {node.directory}/v/data/ds/file").returncode == 0
+    app = node.container("v", sys.executable, "-c", _READER, is_app=True)
+    _until(app, "content")
+    supervisor, worker = client.pids()
+    os.kill(worker, signal.SIGKILL)
+    wait_until(lambda: client.pids()[0] == supervisor and len(client.pids()) == 2, "juicefs starts another worker")
+    assert node.run("cat", f"{node.directory}/v/data/ds/file").stdout == "content"
+    assert _outcomes(app) == ["content"]
+    assert len(node.mounts("v")) == 1
+
+
+def test_juicefs_killed_whole_heals_like_every_client(node: Node) -> None:
+    node.volume("v")
+    client = _juicefs(node)
+    assert node.run("sh", "-c", f"echo -n content > {node.directory}/v/data/ds/file").returncode == 0
+    app = node.container("v", sys.executable, "-c", _READER, is_app=True)
+    _until(app, "content")
+    client.signal(signal.SIGKILL)
+    client.wait()
+    _until(app, f"errno {errno.ENOTCONN}")
+    again = _juicefs(node)
+    _until(app, "content")
+    assert len(node.mounts("v")) == 2
+    again.signal(signal.SIGTERM)
+    assert again.wait() == 0
+    assert node.state("v") == "dead"
+
+
 def test_a_client_that_ends_gives_back_its_mount_by_abort_and_not_by_unmounting(node: Node, storage: str) -> None:
     node.volume("v")
     client = _serve(node, "v", storage)
@@ -158,6 +234,15 @@ def test_clients_that_die_before_they_serve_do_not_pile_up_mounts(node: Node, st
     assert len(node.mounts("v")) == 2
     _serve(node, "v", storage)
     assert len(node.mounts("v")) == 2
+
+
+def test_a_client_killed_while_it_waits_in_its_own_mount_ends_all_the_same(node: Node) -> None:
+    node.volume("v")
+    client = node.container("v", sys.executable, "-c", _SELFISH, "/run/volume/ds")
+    _until(client, "stuck")
+    client.signal(signal.SIGKILL)
+    client.wait(10)
+    assert node.state("v") == "dead"
 
 
 def test_a_stopped_client_is_found_and_everything_can_be_removed(node: Node, storage: str) -> None:

@@ -227,6 +227,11 @@ async def site(world: RunningWorld, metaurl: str) -> AsyncIterator[Site]:
         tasks.cancel_scope.cancel()
 
 
+def driver_mount(site: Site) -> str:
+    [volume] = Path(site.world.directory, "csi", "volumes").iterdir()
+    return str(volume / "data" / "ds")
+
+
 @asynccontextmanager
 async def tended(driver: FuseDriver) -> AsyncIterator[None]:
     async with anyio.create_task_group() as tasks:
@@ -269,6 +274,11 @@ async def test_the_client_has_no_privilege_and_its_secret_is_nobody_elses(site: 
     status = Path(f"/proc/{pid}/status").read_text()
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
+    # JuiceFS calls its own file by its own uid, and its watchdog spins when it may not read it.
+    shown = await site.client.request(
+        "run", argv=["sh", "-c", f"stat -c %u {driver_mount(site)}/.config"], timeout_s=10
+    )
+    assert shown["output"] == "0\n"
     files = Path(site.world.directory, "csi", "volumes")
     secret = next(path for path in files.rglob("files/*") if path.read_text() == site.metaurl)
     assert secret.stat().st_mode & 0o077 == 0
