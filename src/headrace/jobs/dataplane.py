@@ -75,6 +75,9 @@ def _judge(state: DatasetState, pool: str, mode: str, only_read: bool) -> tuple[
     if state.is_shared and state.read_only and not only_read and state.is_ready:
         sentence = f"claim {state.claim} is read-only, and the job writes to it; mount it with readOnly: true"
         return Access(refusal=sentence, code="ClaimReadOnly"), None
+    if state.access_modes and not any(access.endswith("Many") for access in state.access_modes):
+        sentence = f"claim {state.claim} is {', '.join(state.access_modes)}: one node only, so it stays on own pools"
+        return Access(refusal=sentence, code="ClaimOneNodeOnly"), None
     reason, sentence = state.refusal(pool, mode)
     if reason and reason not in _PASSING:
         return Access(refusal=sentence, code=reason), None
