@@ -7,6 +7,7 @@ Source: Kubernetes KEP "CRI log", kubelet `pkg/kubelet/kuberuntime/logs`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -91,13 +92,20 @@ class LogWriter:
         except OSError as error:
             if not self._told_full:
                 self._told_full = True
-                print(f"log {self._name}: lines are lost: {error}", file=sys.stderr, flush=True)  # noqa: T201
+                with contextlib.suppress(OSError):  # stderr may be a file on the same disk
+                    print(f"log {self._name}: lines are lost: {error}", file=sys.stderr, flush=True)  # noqa: T201
 
     def _append(self, data: bytes) -> None:
-        while data:
-            written = os.write(self._fd, data)
-            self._size_bytes += written
-            data = data[written:]
+        size_bytes = self._size_bytes
+        try:
+            while data:
+                written = os.write(self._fd, data)
+                self._size_bytes += written
+                data = data[written:]
+        except OSError:
+            os.ftruncate(self._fd, size_bytes)  # the next record must not begin in the middle of half a one
+            self._size_bytes = size_bytes
+            raise
 
     def _rotate(self) -> None:
         names = [self._name, *(f"{self._name}.{number}" for number in range(1, self._max_files))]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,30 @@ def test_a_full_disk_loses_lines_and_says_so_once(
     log.close()
     assert [text for _, _, text in read(tmp_path / "log")] == [b"kept"]
     assert capsys.readouterr().err.count("lines are lost") == 1
+
+
+def test_a_record_of_which_half_fits_leaves_no_half_and_where_to_complain_may_be_full_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = LogWriter(str(tmp_path / "log"))
+    write = os.write
+
+    def half(fd: int, data: bytes) -> int:
+        if len(data) < 20:
+            raise OSError(28, "No space left on device")
+        return write(fd, data[: len(data) // 2])
+
+    class Full:
+        def write(self, _text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def flush(self) -> None:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "write", half)
+        disk.setattr(sys, "stderr", Full())
+        log.write("stdout", b"lost\n")
+    log.write("stdout", b"kept\n")
+    log.close()
+    assert [text for _, _, text in read(tmp_path / "log")] == [b"kept"]
