@@ -96,8 +96,8 @@ class Preparation:
     async def _try(self, pod: PodSpec) -> str:
         """Return why it did not succeed; empty when it did."""
         place, address = self._shared.place(pod.uid), self._record.address
-        place.make()
         try:
+            place.make()
             await self._shared.names.join(pod, address, place.hosts)
             self._sources = await self._shared.volumes.mount(pod, self._shared.facts(address))
             await self._shared.world.request("pod.create", pod=pod.uid, hostname=world_hostname(pod))
@@ -108,6 +108,10 @@ class Preparation:
             if not isinstance(error, Unavailable):
                 self._shared.events.warning(pod, "FailedCreatePodSandBox", str(error))
             return str(error)
+        except OSError as error:
+            obstacle = f"The node cannot write what the pod needs: {error}. Free space there."
+            self._shared.events.warning(pod, "FailedCreatePodSandBox", obstacle)
+            return obstacle
         return ""
 
     async def _refresh(self, pod: PodSpec) -> None:

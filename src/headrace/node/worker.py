@@ -160,7 +160,7 @@ class Worker:
                 await self._wait()
                 try:
                     await self._settle()
-                except HeadraceError as error:
+                except (HeadraceError, OSError) as error:  # OSError: a full disk; what is known stays in memory
                     _log.info(STEP_FAILED, pod=str(self.pod), error=str(error))
                     self._again_at = self._shared.now() + _PAUSE_S
             tasks.cancel_scope.cancel()

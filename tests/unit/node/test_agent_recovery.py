@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 from typing import Any
 
 import pytest
 
 from headrace.errors import Unavailable
+from headrace.node import checkpoint
 from headrace.spec.kinds import POD
 
 pytestmark = pytest.mark.anyio
@@ -73,6 +75,25 @@ async def test_an_agent_without_its_records_believes_server_and_world(bench: Any
         await bench.until(lambda: bench.entry("app")["restartCount"] == 2)
     starts = [e["attempt"] for e in bench.world.written if e["type"] == "container-started"]
     assert starts == [0, 1, 2]
+
+
+async def test_a_full_disk_makes_nobody_forget_an_end(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_path: object, _content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with bench.running():
+        pod = await bench.submit("app", restartPolicy="Never")
+        await bench.until_phase("Running")
+        with monkeypatch.context() as disk:
+            disk.setattr(checkpoint, "write_file", full)
+            bench.world.exits(pod.uid, "app", 3)
+            await bench.idle(60)
+        ended = (await bench.until_phase("Failed"))["status"]["containerStatuses"][0]["state"]["terminated"]
+        assert ended["exitCode"] == 3
+        await bench.idle(10)
+    saved = checkpoint.load(bench.place(pod.uid).record)
+    assert saved is not None
+    assert saved.of("app").runs[-1].exit_code == 3
 
 
 async def test_a_pod_deleted_while_no_agent_looked_is_cleared_away(bench: Any) -> None:
