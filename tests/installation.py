@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
+I = TypeVar("I", bound="Installation")  # noqa: E741
 HEADRACE = [str(Path(sys.executable).parent / "headrace")]
 
 
@@ -62,7 +63,13 @@ class Installation:
 def installed(base: Path) -> Iterator[Installation]:
     """Give an installation beneath `base`, not yet started; end it, and check that nothing of it is left."""
     base.chmod(0o755)
-    made = Installation(base / "h")
+    with ending(Installation(base / "h")) as made:
+        yield made
+
+
+@contextmanager
+def ending(made: I) -> Iterator[I]:
+    """End an installation, and check that nothing of it is left."""
     try:
         yield made
     finally:
