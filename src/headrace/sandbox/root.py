@@ -13,6 +13,7 @@ import stat
 
 from headrace.sandbox import syscalls
 from headrace.sandbox.place import Entry, Tree, open_entry, open_sub_path
+from headrace.sandbox.unprivileged import python_paths
 from headrace.sandbox.wire import Message
 
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
@@ -44,6 +45,7 @@ def enter_own_root(order: Message, *, stage: str, fresh_proc: bool) -> None:
     # FUSE mount alive here after the world has unmounted it.
     syscalls.mount("none", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
     sources = [_open_source(mount) for mount in order["mounts"]]
+    interpreter = _open_interpreter() if order["root"] == "host" else {}
     image = os.open("/" if order["root"] == "host" else order["root"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     _stand_beside(stage)
     tree = Tree(_NEW, own_fds=_OWN_FDS, scratch="/")
@@ -57,6 +59,9 @@ def enter_own_root(order: Message, *, stage: str, fresh_proc: bool) -> None:
         tree.hide(mask, null=null)
     os.close(null.fd)
     _bind_mounts(tree, order["mounts"], sources)
+    for path, entry in interpreter.items():
+        tree.mount(path, source=entry, read_only=True)
+        os.close(entry.fd)
     _write_files(tree, order)
     tree.seal()
     if order["read_only_root"]:
@@ -67,6 +72,13 @@ def enter_own_root(order: Message, *, stage: str, fresh_proc: bool) -> None:
     syscalls.pivot_root(".", ".")
     syscalls.umount(".", syscalls.MNT_DETACH)
     os.chdir("/")
+
+
+def _open_interpreter() -> dict[str, Entry]:
+    """Open what our interpreter needs of this machine's /tmp, where an installation may be tried out: containers have a
+    /tmp of their own, and their tools are run with this interpreter."""
+    paths = sorted({os.path.realpath(path) for path in python_paths()})
+    return {path: open_entry(path) for path in paths if path.startswith("/tmp/")}
 
 
 def _open_source(mount: Message) -> Entry | None:

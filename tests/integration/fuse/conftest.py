@@ -31,6 +31,8 @@ _SOURCE = Path(__file__).parents[3] / "src"
 _AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
 _LONG_S = 30.0
 
+# What the tools need of a checkout below /tmp, which containers have of their own.
+_IN_TMP = " ".join(f"'{path}'" for path in (sys.prefix, sys.base_prefix, _SOURCE) if str(path).startswith("/tmp/"))
 # Run as root before a user namespace is made: opens the way to what tests need and gives a /dev/fuse of its own.
 _OPEN_UP = """
 mount -t tmpfs -o mode=755 tmpfs /mnt; i=0
@@ -51,7 +53,9 @@ mkdir -p /run/headrace/bin /run/headrace/fuse /run/volume /run/app
 mount --rbind {data} /run/volume; mount --make-rslave /run/volume
 if {is_app}; then mount --rbind {data}/ds /run/app; mount --make-rslave /run/app; umount -l /run/volume
 else mount --bind {sockets} /run/headrace/fuse; mount --bind {sockets}/bin /run/headrace/bin; fi
+i=0; for kept in {kept}; do i=$((i+1)); mkdir -p /run/kept/$i; mount --rbind "$kept" /run/kept/$i; done
 mount -t tmpfs -o mode=1777 tmpfs /tmp
+i=0; for kept in {kept}; do i=$((i+1)); mkdir -p "$kept"; mount --rbind /run/kept/$i "$kept"; done
 exec {drop} --bounding-set=-all --inh-caps=-all --no-new-privs \
   env -i PATH=/run/headrace/bin:{path}:/usr/bin:/bin HOME=/tmp {environment} "$@"
 """
@@ -239,6 +243,7 @@ class Node:
             nest.insert(1, "--user")
             nest.insert(2, "--map-root-user")
         script = _CONTAINER.format(
+            kept=_IN_TMP,
             data=place / "data",
             sockets=place / "sockets",
             is_app="true" if is_app else "false",

@@ -128,7 +128,7 @@ def test_a_definition_without_a_schema() -> None:
             {"spec": {**CLAIM, "resources": {"requests": {"storage": "2Gi"}}}},
             [],
         ),
-        (PERSISTENT_VOLUME_CLAIM, {"spec": CLAIM}, {"spec": {**CLAIM, "storageClassName": "x"}}, ["spec"]),
+        (PERSISTENT_VOLUME_CLAIM, {"spec": CLAIM}, {"spec": {**CLAIM, "storageClassName": "x"}}, []),
         (
             PERSISTENT_VOLUME_CLAIM,
             {"spec": {**CLAIM, "volumeName": "v"}},
