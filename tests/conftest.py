@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
+import psutil
 import pytest
 from hypothesis import settings
 from tests.installation import Installation, installed
