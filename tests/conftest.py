@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 
-import psutil
 import pytest
 from hypothesis import settings
 from tests.installation import Installation, installed
