@@ -55,6 +55,14 @@ class Home:
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
 
+    def token(self, user: str) -> Path:
+        """The bearer token of one of our own processes' users."""
+        return self.root / "run" / f"{user}.token"
+
+    def ready(self, process: str) -> Path:
+        """There once the process has said that it is ready; the supervisor takes it away before it starts it."""
+        return self.root / "run" / f"{process}.ready"
+
     @property
     def lock(self) -> Path:
         """Held by the supervisor for as long as it lives."""

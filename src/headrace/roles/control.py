@@ -21,6 +21,7 @@ from headrace.engine.client import LocalCluster
 from headrace.engine.facade.app import build_app, find_node
 from headrace.engine.facade.node_proxy import NodeProxy
 from headrace.engine.facade.options import UVICORN_OPTIONS
+from headrace.engine.keyfiles import write_private
 from headrace.engine.pipeline.pipeline import Pipeline
 from headrace.engine.pipeline.request import SYSTEM
 from headrace.engine.pipeline.seeding import builtin_registry, seed
@@ -32,7 +33,7 @@ from headrace.ledger.store import Ledger
 from headrace.roles import bootstrap, controllers, process, settings_file
 from headrace.roles.authoriser import DRIVER_GROUP, EmbeddedAuthoriser
 from headrace.roles.serving import Server, bind, split
-from headrace.roles.settings_file import NODES
+from headrace.roles.settings_file import CLOUD, NODES
 from headrace.roles.streams import AgentStreams
 from headrace.sandbox.client import Client
 from headrace.sandbox.wire import Refusal
@@ -43,12 +44,14 @@ ADMIN = "admin"
 TRUSTED = (SYSTEM.name, *(f"system:node:{node}" for node in NODES))
 """Users who are Headrace itself: what they write is not stamped or injected again."""
 
+_WORLD_WITHIN_S = 10
+
 
 async def main(home: Home) -> None:
     """Serve until cancelled."""
     clock = SystemClock()
     settings = settings_file.read(home)
-    ready = home.root / "run" / "control.ready"
+    ready = home.ready("control")
     ready.unlink(missing_ok=True)
     listener = bind(settings.port)
     authority = Authority.open(home.pki, clock)
@@ -63,6 +66,8 @@ async def main(home: Home) -> None:
             find_node=lambda name: find_node(pipeline, name),
         )
         cluster = LocalCluster(pipeline, SYSTEM, streams=AgentStreams(proxy))
+        with anyio.move_on_after(_WORLD_WITHIN_S):
+            await process.until_ready(home.world_socket(CLOUD))
         mode, notes = await anyio.to_thread.run_sync(_data_mode, home)
         await seed(pipeline)
         await _begin(cluster, settings, mode)
@@ -92,7 +97,7 @@ async def main(home: Home) -> None:
             options=UVICORN_OPTIONS,
             on_started=lambda: process.say_ready(ready),
         )
-        _write_kubeconfigs(home, settings.server, authority, static)
+        _write_credentials(home, settings.server, authority, static)
         (home.root / "run" / "notes.json").write_text(json.dumps(notes))
         async with Group(cache, [*builtin, *parts.runnables]):
             await server.serve(sockets=[listener])
@@ -111,7 +116,7 @@ async def _begin(cluster: LocalCluster, settings: settings_file.UpSettings, mode
 def _data_mode(home: Home) -> tuple[str, list[str]]:
     """Ask the cloud world what this machine can do; return the pool's mount mode and what to tell the user."""
     try:
-        with Client(str(home.world_socket("cloud")), timeout_s=20) as client:
+        with Client(str(home.world_socket(CLOUD)), timeout_s=_WORLD_WITHIN_S) as client:
             hello = client.call("hello")
     except (OSError, Refusal) as error:
         return "broker", [f"The cloud world did not answer: {error}"]
@@ -127,14 +132,13 @@ def _code_key(home: Home) -> bytes:
     return hashlib.sha256(b"code" + (home.pki / "accounts.key").read_bytes()).digest()
 
 
-def _write_kubeconfigs(home: Home, server: str, authority: Authority, static: StaticTokens) -> None:
+def _write_credentials(home: Home, server: str, authority: Authority, static: StaticTokens) -> None:
     admin = static.ensure(ADMIN, ("system:masters",))
     kubeconfig.write(home.kubeconfig, server=server, authority=authority.pem, token=admin, user=ADMIN)
     others = [(node, f"system:node:{node}", "system:nodes") for node in NODES]
     for name, user, group in [*others, ("driver", "headrace:driver", DRIVER_GROUP)]:
         token = static.ensure(user, (group,))
-        path = home.root / "run" / f"{name}.kubeconfig"
-        kubeconfig.write(path, server=server, authority=authority.pem, token=token, user=user)
+        write_private(home.token(name), token.encode())
 
 
 if __name__ == "__main__":

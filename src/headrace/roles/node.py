@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from headrace.clock import SystemClock
 from headrace.cluster.events import Recorder
 from headrace.cluster.remote import RemoteCluster
+from headrace.cluster.remote.connection import BearerAuth, Connection, token_file
 from headrace.engine.facade.options import UVICORN_OPTIONS
 from headrace.engine.pki import Authority
 from headrace.node.agent import Agent
@@ -37,7 +38,7 @@ _NETWORKS = {OWN: "127.64.0.0/16", CLOUD: "127.65.0.0/16"}
 async def main(home: Home) -> None:
     """Run both nodes until cancelled."""
     settings = settings_file.read(home)
-    ready = home.root / "run" / "node.ready"
+    ready = home.ready("node")
     ready.unlink(missing_ok=True)
     authority = Authority.open(home.pki, SystemClock())
     started: set[str] = set()
@@ -59,10 +60,11 @@ async def _run_node(
     config = _config(name, home, settings, listener.getsockname()[1])
     world = WorldClient(str(home.world_socket(name)))
     async with (
-        RemoteCluster.from_kubeconfig(home.root / "run" / f"{name}.kubeconfig") as cluster,
-        RemoteCluster.from_kubeconfig(home.root / "run" / "driver.kubeconfig") as objects,
+        _cluster(name, home, settings, authority) as cluster,
+        _cluster("driver", home, settings, authority) as objects,
     ):
         driver = make_driver(name, home, world, objects, settings, persistent=name == OWN)
+        serve = _server(name, authority, listener, on_started)
         agent = Agent(
             config,
             cluster=cluster,
@@ -70,9 +72,17 @@ async def _run_node(
             drivers={driver.name: driver},
             recorder=Recorder(cluster, f"kubelet-{name}"),
         )
+        await process.until_ready(home.ready("control"))  # until here everything could be done without it
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(driver.run)
-            await agent.run(_server(name, authority, listener, on_started))
+            await agent.run(serve)
+
+
+def _cluster(user: str, home: Home, settings: UpSettings, authority: Authority) -> RemoteCluster:
+    """Return a client with the token that control keeps for `user`; nothing is sent yet."""
+    tls = ssl.create_default_context(cafile=str(authority.certificate))
+    token = BearerAuth(token_file(home.token(user)))
+    return RemoteCluster(Connection(server=settings.server, tls=tls, auth=token).open())
 
 
 def _config(name: str, home: Home, settings: UpSettings, port: int) -> NodeConfig:

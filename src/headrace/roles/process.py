@@ -18,6 +18,8 @@ from headrace.telemetry import configure, logger
 
 PROCESS_FAILED = "process.failed"
 
+_LOOK_EVERY_S = 0.01
+
 
 def run(name: str, program: Callable[[Home], Awaitable[None]]) -> None:
     """Run `program` until it ends or SIGTERM asks; then everything in it is cancelled and cleaned up."""
@@ -57,3 +59,9 @@ def say_ready(file: Path) -> None:
     """Make the file by which the supervisor knows that this process is ready."""
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(f"{os.getpid()}\n")
+
+
+async def until_ready(file: Path) -> None:
+    """Wait until another process has made its file. Whoever waits too long is ended by the supervisor."""
+    while not file.exists():  # noqa: ASYNC110 - a file has no event, and this lasts for a second at most
+        await anyio.sleep(_LOOK_EVERY_S)

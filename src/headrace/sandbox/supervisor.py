@@ -69,14 +69,17 @@ class Supervisor:
             self._stop_next()
             return
         for process in self._processes.values():
-            if process.state == "waiting" and all(
-                self._processes[name].state == "ready" for name in process.entry["after"]
-            ):
+            if process.state == "waiting" and self._may_start(process.entry):
                 process.start()
         if not self._not_ready():
             waits, self._waits = self._waits, []
             for call in waits:
                 call.ok()
+
+    def _may_start(self, entry: Message) -> bool:
+        return all(self._processes[name].state == "ready" for name in entry["after"]) and all(
+            self._processes[name].state in ("starting", "ready") for name in entry["beside"]
+        )
 
     def _not_ready(self) -> list[Supervised]:
         return [process for process in self._processes.values() if process.state != "ready"]
@@ -91,7 +94,7 @@ class Supervisor:
             name
             for process in self._processes.values()
             if process.state != "stopped"
-            for name in process.entry["after"]
+            for name in (*process.entry["after"], *process.entry["beside"])
         }
         for process in self._processes.values():
             if process.name not in needed:

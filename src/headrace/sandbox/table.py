@@ -6,10 +6,11 @@
      "processes": [
        {"name": "world-own", "argv": ["python", "-m", "…"], "env": {}, "log": "…/logs/world-own.log",
         "after": [],                                         # names that must be ready first
+        "beside": [],                                        # names that must have been started first
         "ready": {"socket": "…"} or {"file": "…"},           # absent: ready once started
         "ready_within_s": 15, "stop_within_s": 10}]}
 
-Processes are stopped in the reverse order of `after`.
+Processes are stopped in the reverse order of `after` and `beside`.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def _process(item: Message) -> Message:
         "env": orders.variables(item),
         "log": orders.path(item, "log"),
         "after": orders.strings(item, "after"),
+        "beside": orders.strings(item, "beside"),
         "ready": ready,
         "ready_within_s": orders.number(item, "ready_within_s", _READY_WITHIN_S),
         "stop_within_s": orders.number(item, "stop_within_s", _STOP_WITHIN_S),
@@ -64,12 +66,15 @@ def _process(item: Message) -> Message:
 
 
 def _check_order(processes: Sequence[Message]) -> None:
-    """Names are unique, and `after` names earlier entries only, so no order can be circular."""
+    """Names are unique, and `after` and `beside` name earlier entries only, so no order can be circular."""
     seen: set[str] = set()
     for entry in processes:
-        unknown = [name for name in entry["after"] if name not in seen]
-        if unknown:
-            raise Refusal("Invalid", f"{entry['name']} comes after {unknown[0]!r}, which is not listed before it")
+        for relation in ("after", "beside"):
+            unknown = [name for name in entry[relation] if name not in seen]
+            if unknown:
+                raise Refusal(
+                    "Invalid", f"{entry['name']} comes {relation} {unknown[0]!r}, which is not listed before it"
+                )
         if entry["name"] in seen:
             raise Refusal("Invalid", f"there are two processes named {entry['name']}")
         seen.add(entry["name"])

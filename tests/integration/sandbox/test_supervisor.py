@@ -102,6 +102,24 @@ def test_processes_start_in_order_when_others_are_ready(command: Command) -> Non
     assert os.stat(f"/proc/{pid}").st_uid == (65534 if os.geteuid() == 0 else os.geteuid())
 
 
+def test_one_beside_another_starts_before_that_is_ready_and_ends_before_it(command: Command) -> None:
+    own = command.home / "own"
+    lasting = "while :; do sleep 0.01; done"
+    command.add(
+        "first",
+        f"trap 'echo first >> {own}/ends; exit' TERM; until test -e {own}/begun; do sleep 0.01; done; "
+        f"touch {own}/ready; {lasting}",
+        ready={"file": f"{own}/ready"},
+    )
+    command.add(
+        "second", f"trap 'echo second >> {own}/ends; exit' TERM; touch {own}/begun; {lasting}", beside=["first"]
+    )
+    command.up()
+    command.call("wait", timeout_s=20)
+    command.call("stop")
+    assert (own / "ends").read_text() == "second\nfirst\n"
+
+
 def test_it_is_a_daemon(command: Command) -> None:
     command.add("one", "exec sleep 1000")
     pid = command.up()

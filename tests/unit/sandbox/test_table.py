@@ -26,6 +26,7 @@ def test_it_is_completed(tmp_path: Path) -> None:
         **ONE,
         "env": {},
         "after": [],
+        "beside": [],
         "ready": None,
         "ready_within_s": 15.0,
         "stop_within_s": 10.0,
@@ -38,6 +39,7 @@ def test_it_is_completed(tmp_path: Path) -> None:
     [
         ([ONE, ONE], "two processes named one"),
         ([{**ONE, "after": ["one"]}], "one comes after 'one', which is not listed before it"),
+        ([{**ONE, "beside": ["two"]}], "one comes beside 'two', which is not listed before it"),
         ([{**ONE, "ready": {"port": 1}}], "ready of one must name either a socket or a file"),
         ([{**ONE, "name": "a/b"}], "must not hold a slash"),
         ([{**ONE, "argv": []}], "argv must be a list"),
