@@ -85,7 +85,7 @@ def _mount(container: Container, mount: Json, prepared: Prepared) -> Json:
     source = prepared.volumes.get(name)
     if source is None:
         raise NotFound(f"{path} names the volume {name!r}, which the pod does not have.")
-    propagation = str(mount.get("mountPropagation") or "None")
+    propagation = str(mount.get("mountPropagation") or ("HostToContainer" if source.heals else "None"))
     if propagation not in {"None", "HostToContainer"}:
         raise Unsupported(f"{path}.mountPropagation {propagation} needs privilege, which no pod has on this node.")
     result: Json = {

@@ -47,11 +47,17 @@ class Objects(Protocol):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a container finds a volume. `is_shared_path`: a path of the machine that the pod did not make."""
+    """Where a container finds a volume.
+
+    Args:
+        is_shared_path: a path of the machine that the pod did not make.
+        heals: its driver may put a new mount over a dead one, which must reach containers that run.
+    """
 
     path: str
     read_only: bool = False
     is_shared_path: bool = False
+    heals: bool = False
 
 
 class PodVolumes:
@@ -194,7 +200,7 @@ class PodVolumes:
             await self._secret(source.stage_secret),
             await self._secret(source.publish_secret),
         )
-        return Source(path, source.read_only)
+        return Source(path, source.read_only, heals=True)
 
     async def _inline(self, pod: PodSpec, volume: Json) -> Source:
         settings: Json = volume["csi"]
