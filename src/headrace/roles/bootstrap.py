@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from headrace.engine.builtin.volume_plan import PROVISIONER
 from headrace.roles.settings_file import CLOUD, OWN, UpSettings
-from headrace.spec.kind import Json
+from headrace.spec import kinds
+from headrace.spec.kind import Json, Kind
 from headrace.spec.names import (
     CSI_DRIVER,
     DEFAULT_STORAGE_CLASS_ANNOTATION,
@@ -25,52 +28,44 @@ CLOUD_PRICE = {
 }
 
 
-def objects(settings: UpSettings, mode: str) -> list[Json]:
-    """Return storage class, CSI driver, the two pools and the default queue.
+def objects(settings: UpSettings, mode: str) -> list[tuple[Kind[Any], Json]]:
+    """Return storage class, CSI driver, the two pools and the default queue, each with its kind.
 
     `mode` is how data is reached in the cloud pool here: broker, or materialise where nothing can mount; then the own
     pool's driver cannot mount either, and copies too.
     """
     at_home = "materialise" if mode == "materialise" else "native"
     return [
-        {
-            "apiVersion": "storage.k8s.io/v1",
-            "kind": "StorageClass",
-            "metadata": {"name": LOCAL_PATH_CLASS, "annotations": {DEFAULT_STORAGE_CLASS_ANNOTATION: "true"}},
-            "provisioner": PROVISIONER,
-            "reclaimPolicy": "Delete",
-            "volumeBindingMode": "WaitForFirstConsumer",
-        },
-        {
-            "apiVersion": "storage.k8s.io/v1",
-            "kind": "CSIDriver",
-            "metadata": {"name": CSI_DRIVER},
-            "spec": {
-                "attachRequired": False,
-                "podInfoOnMount": True,
-                "fsGroupPolicy": "None",
-                "volumeLifecycleModes": ["Persistent", "Ephemeral"],
+        (
+            kinds.STORAGE_CLASS,
+            {
+                "metadata": {"name": LOCAL_PATH_CLASS, "annotations": {DEFAULT_STORAGE_CLASS_ANNOTATION: "true"}},
+                "provisioner": PROVISIONER,
+                "reclaimPolicy": "Delete",
+                "volumeBindingMode": "WaitForFirstConsumer",
             },
-        },
-        _pool(OWN, {"kind": "own", "dataAccess": {"mode": at_home}}),
-        _pool(CLOUD, _cloud(settings, mode)),
-        {
-            "apiVersion": "headrace.io/v1alpha1",
-            "kind": "Queue",
-            "metadata": {"name": "default"},
-            "spec": {"burst": {"allow": True, "waitPrice": "1.00/h"}},
-        },
+        ),
+        (
+            kinds.CSI_DRIVER,
+            {
+                "metadata": {"name": CSI_DRIVER},
+                "spec": {
+                    "attachRequired": False,
+                    "podInfoOnMount": True,
+                    "fsGroupPolicy": "None",
+                    "volumeLifecycleModes": ["Persistent", "Ephemeral"],
+                },
+            },
+        ),
+        (kinds.POOL, _pool(OWN, {"kind": "own", "dataAccess": {"mode": at_home}})),
+        (kinds.POOL, _pool(CLOUD, _cloud(settings, mode))),
+        (kinds.QUEUE, {"metadata": {"name": "default"}, "spec": {"burst": {"allow": True, "waitPrice": "1.00/h"}}}),
     ]
 
 
 def _pool(name: str, spec: Json) -> Json:
     nodes = {"selector": {POOL_LABEL: name}, **spec.pop("nodes", {})}
-    return {
-        "apiVersion": "headrace.io/v1alpha1",
-        "kind": "Pool",
-        "metadata": {"name": name},
-        "spec": {**spec, "nodes": nodes},
-    }
+    return {"metadata": {"name": name}, "spec": {**spec, "nodes": nodes}}
 
 
 def _cloud(settings: UpSettings, mode: str) -> Json:

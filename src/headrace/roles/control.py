@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import sys
@@ -37,7 +38,6 @@ from headrace.roles.settings_file import CLOUD, NODES
 from headrace.roles.streams import AgentStreams
 from headrace.sandbox.client import Client
 from headrace.sandbox.wire import Refusal
-from headrace.sdk.manifests import kind_of
 from headrace.settings import Home
 
 ADMIN = "admin"
@@ -106,11 +106,9 @@ async def main(home: Home) -> None:
 
 async def _begin(cluster: LocalCluster, settings: settings_file.UpSettings, mode: str) -> None:
     """Make the first objects; those that are there stay as people left them."""
-    for body in bootstrap.objects(settings, mode):
-        try:
-            await cluster.create(kind_of(body), body)
-        except AlreadyExists:
-            continue
+    for kind, body in bootstrap.objects(settings, mode):
+        with contextlib.suppress(AlreadyExists):
+            await cluster.create(kind, body)
 
 
 def _data_mode(home: Home) -> tuple[str, list[str]]:
