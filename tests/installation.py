@@ -24,7 +24,7 @@ class Installation:
         self.home = home
         self.env = {**os.environ, "HEADRACE_HOME": str(home)}
 
-    def run(self, *words: str, check: bool = True, timeout_s: float = 90) -> subprocess.CompletedProcess[str]:
+    def run(self, *words: str, check: bool = True, timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*HEADRACE, *words], env=self.env, capture_output=True, text=True, timeout=timeout_s, cwd=self.home.parent
         )

@@ -28,7 +28,7 @@ def submit(installation: Installation, name: str) -> None:
 
 
 def finished(installation: Installation, name: str) -> dict[str, Any]:
-    installation.run("wait", f"trainjob/{name}", "--for", "phase=Succeeded,Failed", "--timeout", "60s")
+    installation.run("wait", f"trainjob/{name}", "--for", "phase=Succeeded,Failed", "--timeout", "150s")
     job: dict[str, Any] = installation.json("get", "trainjob", name)
     return job
 
