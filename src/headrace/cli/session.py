@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
 import click
 
 from headrace.cli.main import Options
-from headrace.sdk.client import AsyncClient
+
+if TYPE_CHECKING:
+    from headrace.sdk.client import AsyncClient
 
 R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -56,6 +57,10 @@ def run(program: Callable[[AsyncClient], Awaitable[R]]) -> R:
 
     Raises KeyboardInterrupt when Ctrl-C ended it, after everything in it was cancelled and cleaned up.
     """
+    import anyio  # 0.1 s with the SDK, that commands of this machine need not pay
+
+    from headrace.sdk.client import AsyncClient
+
     chosen = current_options()
     interrupted = False
 
