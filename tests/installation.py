@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ class Installation:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.env = {**os.environ, "HEADRACE_HOME": str(home)}
+        self._port = 0
 
     def run(self, *words: str, check: bool = True, timeout_s: float = 200) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -38,7 +40,10 @@ class Installation:
         return json.loads(self.run(*words, "-o", "json").stdout)
 
     def up(self) -> None:
-        self.run("up", "--own-cpu", "2", "--own-memory", "2Gi", "--cloud-cpu", "4", "--cloud-memory", "8Gi")
+        """Start it on a port of its own: the usual one is taken by whoever starts at the same time."""
+        self._port = self._port or free_port()
+        own, cloud = ("--own-cpu", "2", "--own-memory", "2Gi"), ("--cloud-cpu", "4", "--cloud-memory", "8Gi")
+        self.run("up", "--port", str(self._port), *own, *cloud)
 
     def pid(self, name: str) -> int:
         return next(int(row["pid"]) for row in self.json("status") if row["name"] == name)
@@ -57,6 +62,12 @@ class Installation:
 
     def mounts(self) -> list[str]:
         return [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if str(self.home) in line]
+
+
+def free_port() -> int:
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
 
 
 @contextmanager

@@ -80,13 +80,15 @@ def juicefs_claim(ref: Ref, storage: JuiceFsVolume, mode: str = "ReadOnlyMany", 
     ]
 
 
-def s3_claim(ref: Ref, bucket: Bucket, *, endpoint: str = "", **options: str) -> list[Json]:
-    """Return Secret, volume and claim of a bucket; profile `rclone` must be there."""
+def s3_claim(
+    ref: Ref, bucket: Bucket, *, endpoint: str = "", profile_name: str = "rclone", secret_key: str = "", **options: str
+) -> list[Json]:
+    """Return Secret, volume and claim of a bucket; the profile must be there."""
     name = f"{ref.namespace}-{ref.name}"
-    attributes = {"profile": "rclone", "mountPoint": f"s3://{bucket.name}"}
+    attributes = {"profile": profile_name, "mountPoint": f"s3://{bucket.name}"}
     attributes |= {"option.endpoint": endpoint or bucket.endpoint, "option.provider": "Rclone"}
     attributes |= {f"option.{key}": value for key, value in options.items()}
-    keys = {"access-key": bucket.access_key, "secret-key": bucket.secret_key}
+    keys = {"access-key": bucket.access_key, "secret-key": secret_key or bucket.secret_key}
     return [
         {**secret(ref), "stringData": keys},
         volume(name, ref, "ReadOnlyMany", attributes, secret_name=ref.name),

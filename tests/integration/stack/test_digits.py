@@ -183,7 +183,9 @@ def test_nothing_is_left_of_a_claim_that_is_shared_no_more(
         for kind in (DATASET, THIN_RUNTIME):
             stack.gone(kind, dataset_ref(claim))
         eventually(lambda: not stack.client.list(POD, namespace=namespace), "its pods are gone")
-        eventually(lambda: len(stack.client.list(CONFIG_MAP, namespace=namespace)) == 1, "only Kubernetes' own is there")
+        eventually(
+            lambda: len(stack.client.list(CONFIG_MAP, namespace=namespace)) == 1, "only Kubernetes' own is there"
+        )
         eventually(lambda: not processes_with(own_storage.metaurl), "its storage clients have ended")
         eventually(lambda: set(world_mounts(stack.installation, "fuse")) <= before, "its mounts are gone")
     stack.client.delete(PERSISTENT_VOLUME_CLAIM, claim.name, namespace=namespace, wait_s=30)
