@@ -176,7 +176,6 @@ def _environment(home: Home) -> dict[str, str]:
         "HEADRACE_HOME": str(home.root),
         "HOME": os.environ.get("HOME", "/"),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
-        "PYTHONDONTWRITEBYTECODE": "1",
         **{name: os.environ[name] for name in ("PYTHONPATH", "TZ") if name in os.environ},
     }
 
