@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from tests.installation import Installation
 from tests.storage import BIN
 
 from headrace.data.wrapper.objects import dataset_ref
+from headrace.sandbox.testing import missing_features
 from headrace.sdk.blocking import Client
 from headrace.spec.conditions import find_condition
 from headrace.spec.kind import Doc, Json, Kind, Ref
@@ -134,6 +137,16 @@ def stack_of(installation: Installation) -> Iterator[Stack]:
     """Connect to an installation that is up."""
     with Client.connect(kubeconfig=str(installation.home / "kubeconfig")) as client:
         yield Stack(installation, client)
+
+
+def require_fuse() -> None:
+    """Skip the test where this machine cannot mount FUSE without privilege; in CI, as root, that is a failure."""
+    missing = {name: why for name, why in missing_features().items() if name in {"userns", "fuse"}}
+    why = "; ".join(f"{name}: {sentence}" for name, sentence in missing.items())
+    if why and os.environ.get("CI") and os.geteuid() == 0:
+        pytest.fail(f"CI must be able to mount FUSE: {why}")
+    if why:
+        pytest.skip(f"NOTHING CAN BE MOUNTED HERE, THE DATA PLANE IS NOT TESTED: {why}")
 
 
 def eventually(happens: Callable[[], object], what: str, within_s: float = 20.0) -> None:
