@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
-from tests.installation import Installation
+from tests.installation import Installation, free_port
 
 WORK = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done"
 SECONDS = 4
@@ -71,6 +71,19 @@ def test_a_job_survives_the_death_of(victim: str, installation: Installation) ->
     assert 2 * SECONDS - 2 <= check_bill(installation, "a") <= 2 * SECONDS + 4
     submit(installation, "b")
     assert finished(installation, "b")["status"]["phase"] == "Succeeded", "it works on"
+
+
+def test_what_a_killed_supervisor_left_keeps_its_port_and_no_other_is_promised(installation: Installation) -> None:
+    installation.up()
+    server = installation.json("up")["server"]
+    os.kill(installation.pid("supervisor"), signal.SIGKILL)
+    refused = installation.run("up", "--port", str(free_port()), check=False)
+    assert refused.returncode == 73
+    assert "runs already" in refused.stderr
+    taken_over = installation.json("up")
+    assert taken_over["server"] == server
+    assert "taken over" in " ".join(taken_over["warnings"])
+    assert installation.json("get", "nodes")
 
 
 def test_pods_of_a_killed_world_are_lost_billed_to_the_last_proven_instant_and_tried_again(

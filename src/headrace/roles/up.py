@@ -22,6 +22,7 @@ from headrace.errors import Conflict, EngineFailed, InvalidSpec, Unsupported
 from headrace.roles import settings_file
 from headrace.roles.settings_file import NODES, Capacity, UpSettings
 from headrace.sandbox.client import Client
+from headrace.sandbox.supervised import is_left
 from headrace.sandbox.wire import Refusal
 from headrace.settings import Home
 from headrace.spec.kind import Json
@@ -31,6 +32,7 @@ __all__ = ["Capacity", "processes", "purge", "start", "stop"]
 
 _READY_WITHIN_S = 45
 _MAIN_PORT = 6443
+_KEPT = "{}; its settings stay as they are."
 
 
 def start(home: Home, *, port: int, own: Capacity, cloud: Capacity, progress: Callable[[str], None]) -> Json:
@@ -50,17 +52,15 @@ def start(home: Home, *, port: int, own: Capacity, cloud: Capacity, progress: Ca
     _check(own, cloud)
     running = processes(home)
     if running and all(process["state"] == "ready" for process in running):
-        settings = settings_file.read(home)
-        if port not in {0, settings.port}:
-            raise Conflict(f"Headrace runs already, on port {settings.port}.", hint="Stop it first: headrace down")
-        return _started(home, settings, began_s, ["It was running already; its settings stay as they are."])
-    settings = _settings(home, port, own, cloud)
+        return _started(home, _kept(home, port), began_s, [_KEPT.format("It was running already")])
+    left = _left(home)
+    settings = _kept(home, port) if left else _settings(home, port, own, cloud)
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings_file.write(home, settings)
     table = home.root / "supervisor.json"
     table.write_text(json.dumps(_table(home), indent=1))
     _supervise(table)
-    progress("starting worlds, control and node agents …") if not running else progress("taking over what still runs …")
+    progress("taking over what still runs …" if left else "starting worlds, control and node agents …")
     try:
         with Client(str(home.supervisor_socket), timeout_s=_READY_WITHIN_S + 5) as client:
             client.call("wait", timeout_s=_READY_WITHIN_S)
@@ -74,7 +74,8 @@ def start(home: Home, *, port: int, own: Capacity, cloud: Capacity, progress: Ca
         raise EngineFailed(
             f"The supervisor went away: {error}.", hint=f"Its log: {home.root / 'run' / 'supervisor.log'}"
         ) from error
-    return _started(home, settings, began_s, [])
+    notes = [_KEPT.format(f"What ran on was taken over ({', '.join(left)})")] if left else []
+    return _started(home, settings, began_s, notes)
 
 
 def stop(home: Home) -> bool:
@@ -82,7 +83,7 @@ def stop(home: Home) -> bool:
     table = home.root / "supervisor.json"
     if not table.is_file():
         return False
-    was_running = bool(processes(home)) or _leftovers(home)
+    was_running = bool(processes(home) or _left(home))
     done = subprocess.run(
         [sys.executable, "-m", "headrace.sandbox.supervisor", "--table", str(table), "--down"],
         capture_output=True,
@@ -95,11 +96,10 @@ def stop(home: Home) -> bool:
     return was_running
 
 
-def _leftovers(home: Home) -> bool:
-    """Tell whether processes of a killed supervisor may still be there: each has left a record."""
-    return any(
-        (home.root / "run" / f"{name}.json").exists() for name in ("control", "node", *(f"world-{n}" for n in NODES))
-    )
+def _left(home: Home) -> list[str]:
+    """Return the names of processes that still run, also those whose supervisor was killed."""
+    names = ("control", "node", *(f"world-{node}" for node in NODES))
+    return [name for name in names if is_left(str(home.root / "run"), name)]
 
 
 def processes(home: Home) -> list[Json]:
@@ -149,6 +149,14 @@ def _settings(home: Home, port: int, own: Capacity, cloud: Capacity) -> UpSettin
     wanted = port or (known.port if known else 0)
     chosen = _free_port(wanted, is_strict=bool(port))
     return UpSettings(port=chosen, own=own, cloud=cloud, path=_environment(home)["PATH"])
+
+
+def _kept(home: Home, port: int) -> UpSettings:
+    """Return the settings of what runs; raises Conflict when another port is wanted."""
+    settings = settings_file.read(home)
+    if port not in {0, settings.port}:
+        raise Conflict(f"Headrace runs already, on port {settings.port}.", hint="Stop it first: headrace down")
+    return settings
 
 
 def _free_port(wanted: int, *, is_strict: bool) -> int:

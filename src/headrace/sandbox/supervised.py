@@ -212,6 +212,11 @@ def is_alive(record: Message) -> bool:
     return same and state not in (b"Z", b"X")
 
 
+def is_left(directory: str, name: str) -> bool:
+    """Tell whether the process `name` that some supervisor of `directory` started still runs."""
+    return is_alive(_read_record(os.path.join(directory, f"{name}.json")) or {})
+
+
 def _read_record(path: str) -> Message | None:
     try:
         with open(path) as file:
