@@ -11,6 +11,9 @@ from collections.abc import Iterable
 
 from headrace.ledger.model import Event, Span
 
+_AN_INSTANT_S = 0.001
+"""Kubernetes' times are whole seconds: a run that began and ended within one has equal edges, and ran all the same."""
+
 
 def spans(events: Iterable[Event], now: dt.datetime) -> list[Span]:
     """Return the spans of all runs that have begun, by start; those that still run are priced until `now`."""
@@ -25,7 +28,7 @@ def spans(events: Iterable[Event], now: dt.datetime) -> list[Span]:
 def run_spans(start: Event, end: Event | None, now: dt.datetime) -> list[Span]:
     """Return the spans of one run, one a day."""
     until = max(start.at, end.at if end else now)
-    billed = start.card.billed_seconds((until - start.at).total_seconds())
+    billed = start.card.billed_seconds(max(_AN_INSTANT_S, (until - start.at).total_seconds()))
     pieces = _days(start.at, until)
     found = []
     for part, (begin, finish) in enumerate(pieces):

@@ -55,6 +55,13 @@ def test_granularity_and_minimum(granularity: int, minimum: int, ran: float, bil
     assert card.billed_seconds(ran) == billed
 
 
+@pytest.mark.parametrize(("minimum", "billed"), [(0, 1), (60, 60)])
+def test_a_run_within_one_second_of_kubernetes_whole_ones_costs_one(minimum: int, billed: int) -> None:
+    card = PriceCard(minimum_s=minimum, rates=CARD.rates)
+    (span,) = spans([event("start", NOON, card=card), event("end", NOON)], NOON)
+    assert span.seconds == billed
+
+
 def test_shapes_are_rounded_up_to_what_the_provider_sells() -> None:
     card = PriceCard(rates={"cpu": Decimal(1), "pod": Decimal(5)}, round_up={"cpu": 2000})
     assert card.per_second({"cpu": 2500}) == 4 + 5
@@ -88,8 +95,8 @@ def test_the_parts_of_a_run_cost_what_the_whole_costs(runs: list[tuple[int, int]
             ],
             NOON,
         )
-        assert sum(s.seconds for s in found) == card.billed_seconds(length)
-        assert sum(s.cost for s in found) == card.cost(SHAPE, card.billed_seconds(length))
+        assert sum(s.seconds for s in found) == card.billed_seconds(length or 0.5)
+        assert sum(s.cost for s in found) == card.cost(SHAPE, card.billed_seconds(length or 0.5))
         assert all(s.seconds >= 0 for s in found)
 
 
