@@ -3,9 +3,11 @@
 A file system call on a mount that nobody serves waits in the kernel; once the client has taken the request not even
 SIGKILL ends the wait, only the end of the connection does. So a child asks, and is left behind at the deadline.
 
-    python -m headrace.fuse.served PATH [SECONDS]      exit code 0: served and listed; 1: not, with one sentence
+    python -m headrace.fuse.served [--alive] PATH [SECONDS]      exit code 0: yes; 1: no, with one sentence
 
-is the start-up probe of every FUSE sidecar. Standard library only.
+is the start-up probe of every FUSE sidecar: served and listed. With `--alive` it is the liveness probe: no only when
+the connection is at an end. Whoever waits for its storage may be helped by patience, and is ended by the broker after
+its own, longer deadline; who has lost its connection serves nobody any more. Standard library only.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 from headrace.fuse.mounts import beneath, read_mounts
 
 DEFAULT_DEADLINE_S = 5.0
 _UNKNOWN = 255
+_ENDED = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
 class Look:
@@ -49,35 +53,49 @@ class Look:
 
 def why_not_served(path: str, deadline_s: float = DEFAULT_DEADLINE_S) -> str:
     """Return an empty text when FUSE is mounted at `path` or beneath it, answers, and can be listed; else why not."""
+    return _first_reason(
+        path,
+        lambda point, number: _silent(point, deadline_s) if number is None else sentence(point, number),
+        deadline_s,
+    )
+
+
+def why_not_alive(path: str, deadline_s: float = DEFAULT_DEADLINE_S) -> str:
+    """Return an empty text unless nothing is mounted at `path` or beneath it, or a connection there has ended."""
+    return _first_reason(path, lambda point, number: sentence(point, number) if number in _ENDED else "", deadline_s)
+
+
+def _first_reason(path: str, judge: Callable[[str, int | None], str], deadline_s: float) -> str:
+    """Return what `judge` says first of the FUSE mounts there and of what a look at each gave (None: no answer)."""
     path = os.path.normpath(path)
     found = {mount.point for mount in beneath(path, read_mounts()) if mount.is_fuse}
     if not found:
         return f"No FUSE file system is mounted at {path}."
-    for point in sorted(found):
-        reason = _ask(point, deadline_s)
-        if reason:
-            return reason
-    return ""
+    return next(filter(None, (judge(point, _ask(point, deadline_s)) for point in sorted(found))), "")
+
+
+def _silent(point: str, deadline_s: float) -> str:
+    return f"{point} is mounted but nobody answered for {deadline_s:g} s."
 
 
 def sentence(path: str, number: int) -> str:
     """Return what an errno of a look means, empty for 0."""
     if number == 0:
         return ""
-    if number in (errno.ENOTCONN, errno.ECONNABORTED):
+    if number in _ENDED:
         return f"The client of {path} has ended ({os.strerror(number)})."
     return f"{path} is mounted but cannot be listed: {os.strerror(number)}."
 
 
-def _ask(point: str, deadline_s: float) -> str:
+def _ask(point: str, deadline_s: float) -> int | None:
     look = Look(point)
     poller = select.poll()
     poller.register(look.pidfd, select.POLLIN)
     if not poller.poll(deadline_s * 1000):
         look.abandon()
-        return f"{point} is mounted but nobody answered for {deadline_s:g} s."
+        return None
     number = look.result()
-    return sentence(point, _UNKNOWN if number is None else number)
+    return _UNKNOWN if number is None else number
 
 
 def _look_and_exit(path: str) -> None:
@@ -100,10 +118,12 @@ def _look_and_exit(path: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the probe; prints why not on stderr."""
-    if not 1 <= len(arguments) <= 2:
-        sys.stderr.write("usage: python -m headrace.fuse.served PATH [SECONDS]\n")
+    why_not = why_not_alive if arguments[:1] == ["--alive"] else why_not_served
+    words = arguments[1:] if why_not is why_not_alive else arguments
+    if not 1 <= len(words) <= 2:
+        sys.stderr.write("usage: python -m headrace.fuse.served [--alive] PATH [SECONDS]\n")
         return 2
-    reason = why_not_served(arguments[0], float(arguments[1]) if len(arguments) == 2 else DEFAULT_DEADLINE_S)
+    reason = why_not(words[0], float(words[1]) if len(words) == 2 else DEFAULT_DEADLINE_S)
     if reason:
         sys.stderr.write(reason + "\n")
     return 1 if reason else 0

@@ -267,6 +267,17 @@ def test_a_client_that_stops_answering_is_ended_after_its_deadline(node: Node, s
     assert answer["state"] == "dead", answer
 
 
+def test_a_client_is_dead_when_its_connection_has_ended_and_not_while_it_hangs(node: Node, storage: str) -> None:
+    volume = node.volume("v")
+    client = _serve(node, "v", storage)
+    look = f"from headrace.fuse import served; print(served.why_not_{{}}({str(volume / 'data' / 'ds')!r}, 0.5))"
+    client.signal(signal.SIGSTOP)
+    assert "nobody answered" in node.python(look.format("served")).stdout
+    assert node.python(look.format("alive")).stdout == "\n"
+    assert node.order("abort", id="v")["ok"]
+    assert "has ended" in node.python(look.format("alive")).stdout
+
+
 def test_a_killed_broker_disturbs_no_reader_and_a_new_client_waits_for_its_return(node: Node, storage: str) -> None:
     node.volume("v")
     first = _serve(node, "v", storage)

@@ -66,6 +66,7 @@ def test_the_sidecar_is_the_first_init_container_and_nothing_starts_before_it_se
     target = "/runtime-mnt/thin/vision/starfs-ds/thin-fuse/ds"
     assert sidecar["startupProbe"]["exec"]["command"] == ["served", target]
     assert sidecar["startupProbe"]["failureThreshold"] * sidecar["startupProbe"]["periodSeconds"] == 60
+    assert sidecar["livenessProbe"]["exec"]["command"] == ["served", "--alive", target]
     assert env_of(sidecar)["MOUNT_POINT"] == target
     assert mount_at(sidecar, "/runtime-mnt/thin/vision/starfs-ds/thin-fuse")["name"] == "fluid-fuse-0-data"
 

@@ -26,6 +26,8 @@ from headrace.spec.names import (
 
 _PROBE_PERIOD_S = 1
 _PROBE_TIMEOUT_S = 10
+_ALIVE_PERIOD_S = 10
+_DEAD_GRACE_S = 2
 
 
 class Broker:
@@ -55,12 +57,14 @@ class Broker:
         name = f"{self.prefix}{index}"
         tools = capabilities.tools
         container = client_container(dataset, name=name, read_only=read_only, tools=tools, stand_in=True)
-        container |= {"restartPolicy": "Always", "startupProbe": _served(dataset, tools)}
         client = dataset.client
+        container |= {
+            "restartPolicy": "Always",
+            "startupProbe": _served(dataset, tools),
+            "livenessProbe": client.liveness_probe or _alive(dataset, tools),
+        }
         if client.ports:
             container["ports"] = [{k: v for k, v in port.items() if k != "hostPort"} for port in client.ports]
-        if client.liveness_probe:
-            container["livenessProbe"] = client.liveness_probe
         if client.readiness_probe:
             container["readinessProbe"] = client.readiness_probe
         if client.pre_stop:
@@ -83,6 +87,20 @@ def _served(dataset: ResolvedDataset, tools: ClientTools) -> Json:
         "periodSeconds": _PROBE_PERIOD_S,
         "timeoutSeconds": _PROBE_TIMEOUT_S,
         "failureThreshold": max(1, tools.start_deadline_s // _PROBE_PERIOD_S),
+    }
+
+
+def _alive(dataset: ResolvedDataset, tools: ClientTools) -> Json:
+    """Restart a client that has outlived its connection: it hung, was cut off, and serves nobody any more.
+
+    It has nothing to flush, so it is not given the pod's whole grace.
+    """
+    return {
+        "exec": {"command": [*tools.served, "--alive", dataset.target_path]},
+        "periodSeconds": _ALIVE_PERIOD_S,
+        "timeoutSeconds": _PROBE_TIMEOUT_S,
+        "failureThreshold": 2,
+        "terminationGracePeriodSeconds": _DEAD_GRACE_S,
     }
 
 
