@@ -48,7 +48,8 @@ def test_a_finished_job_with_data_and_a_bill(headrace: Terminal) -> None:
         "volumeMounts": [{"mountPath": "/runtime-mnt"}],
         "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}},
     }
-    main = {"name": "main", "volumeMounts": [{"mountPath": "/data"}, {"mountPath": "/workspace"}]}
+    mounts = [{"name": "fluid-fuse-0-data", "mountPath": "/data"}, {"name": "workspace", "mountPath": "/workspace"}]
+    main = {"name": "main", "volumeMounts": mounts}
     spec: Json = {"initContainers": [{"name": "code"}, sidecar], "containers": [main]}
     headrace.fake.seed(POD, worker_pod(10, phase="Succeeded"), worker_pod(attempt=2, phase="Succeeded", **spec))
     claim = {
@@ -67,7 +68,7 @@ def test_a_finished_job_with_data_and_a_bill(headrace: Terminal) -> None:
         "decided Bursting is cheaper. (own: in ~2h, 0.00; cloud: now, 0.03)",
         "attempt 1 on own: NodeLost",
         "attempt 2 on cloud: Succeeded",
-        "fluid-fuse-0 storage client waiting +SYS_ADMIN /runtime-mnt",
+        "fluid-fuse-0 storage client waiting +SYS_ADMIN serves /data",
         "code set-up waiting none",
         "main yours exit 0 after 1m5s none /data, /workspace",
         "claim digits at /data Bound to pv-1, spec as you wrote it (generation 1)",

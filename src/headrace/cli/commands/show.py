@@ -19,6 +19,8 @@ from headrace.spec.kinds import PERSISTENT_VOLUME_CLAIM, POD, TRAIN_JOB
 from headrace.spec.names import ATTEMPT_LABEL, JOB_LABEL, MATERIALISE_PREFIX, SIDECAR_PREFIX
 from headrace.units import human_bytes, human_duration
 
+_CLIENT = "storage client"
+
 
 @click.command(epilog="Example:  headrace show digits")
 @click.argument("job", shell_complete=completing.jobs)
@@ -119,7 +121,7 @@ def _print_pod(pod: Doc[Any]) -> None:
             _whose(container["name"]),
             _state(statuses.get(container["name"]) or {}),
             _privileges(container),
-            ", ".join(mount["mountPath"] for mount in container.get("volumeMounts") or []),
+            _paths(container, pod),
         )
         for container in [*(pod.spec.get("initContainers") or []), *(pod.spec.get("containers") or [])]
     ]
@@ -128,8 +130,19 @@ def _print_pod(pod: Doc[Any]) -> None:
 
 def _whose(container: str) -> str:
     if container.startswith((SIDECAR_PREFIX, MATERIALISE_PREFIX)):
-        return "storage client"
+        return _CLIENT
     return "yours" if container == jobs.MAIN_CONTAINER else "set-up"
+
+
+def _paths(container: Json, pod: Doc[Any]) -> str:
+    """Return where a container mounts something; of a storage client, where others find what it serves."""
+    name = container["name"]
+    if _whose(name) != _CLIENT:
+        return ", ".join(mount["mountPath"] for mount in container.get("volumeMounts") or [])
+    others = [other for other in pod.spec.get("containers") or [] if other["name"] != name]
+    mounts = [mount for other in others for mount in other.get("volumeMounts") or []]
+    served = [mount["mountPath"] for mount in mounts if mount["name"].startswith(f"{name}-")]
+    return f"serves {', '.join(dict.fromkeys(served))}" if served else ""
 
 
 def _state(status: Json) -> str:

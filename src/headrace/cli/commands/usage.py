@@ -68,14 +68,13 @@ def _print_bill(bill: Json, by: str, *, with_namespace: bool) -> None:
     if not with_namespace or by not in {"span", "job"}:
         columns.clear()
     if by == "span":
-        columns |= {name.upper(): itemgetter(name) for name in ("job", "pod", "pool", "start")}
-        columns["END"] = lambda row: row["end"] or "running"
+        columns |= {name.upper(): itemgetter(name) for name in ("pod", "pool", "start")}
     else:
         columns[by.upper()] = itemgetter(by)
-    columns["SECONDS"] = itemgetter("seconds")
-    if by == "span":
-        columns["SHAPE"] = itemgetter("shape")
+    columns["SECONDS"] = lambda row: f"{row['seconds']}{' so far' if by == 'span' and not row['end'] else ''}"
     columns["COST"] = lambda row: money(row["cost"], row["currency"])
+    if by == "span":  # the job is in the pod's name, and the end in the seconds: the rest fits a terminal
+        columns["SHAPE"] = itemgetter("shape")
     table(list(columns), [[cell(row) for cell in columns.values()] for row in rows])
     click.echo(f"total {' + '.join(_totals(bill))}" + ("" if bill.get("final", True) else " so far"))
 
