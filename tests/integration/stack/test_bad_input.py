@@ -253,3 +253,14 @@ def test_a_client_that_hangs(wrong: Stack) -> None:
 @pytest.mark.usefixtures("fuse")
 def test_a_server_that_does_not_answer(wrong: Stack) -> None:
     unverified(wrong, UNREACHABLE, "does not answer: Connection refused")
+
+
+@pytest.mark.usefixtures("fuse")
+def test_a_wrong_secret_heals_when_it_is_mended(wrong: Stack, bucket: Bucket) -> None:
+    waiting = job(wrong, "secret", WRONG_SECRET, "cloud")
+    unverified(wrong, WRONG_SECRET, "SignatureDoesNotMatch", pools=("own",))
+    why(wrong, waiting, "Claim default/wrong-secret")
+    wrong.apply(objects.s3_claim(WRONG_SECRET, bucket)[0])
+    wrong.says(DATASET, dataset_ref(WRONG_SECRET), "MountVerified", "True")
+    wrong.ended(waiting.name)
+    assert digest_of(FILES) in wrong.log(waiting.name)
