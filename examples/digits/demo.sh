@@ -111,8 +111,8 @@ run headrace usage --replay
 
 step "5. Where you are now"
 note "cloud is, here, a second local node without the CSI driver: as on a serverless provider, only a sidecar reaches data."
-note "kubectl works too:   export KUBECONFIG=$HEADRACE_HOME/kubeconfig"
-note "Try next:"
+note "While Headrace is up, kubectl works too: headrace up prints the kubeconfig's place, here $HEADRACE_HOME/kubeconfig"
+note "Try next, after . .venv/bin/activate:"
 note "  headrace up && headrace run -w 2 -- python -c 'import os; print(os.environ[\"HEADRACE_RANK\"])'"
 note "  headrace datasets connect YOUR-CLAIM --profile juicefs"
 note "  headrace doctor"
