@@ -338,14 +338,15 @@ def unsupported_page() -> str:
     text = _NOTE + (
         "# Fields that are not carried out\n\nThese fields are accepted, so that manifests written for Fluid or for a later "
         "version apply. Whoever sets one is told: as a warning when the object is written, and as the condition "
-        "`Unsupported` on it. Values in the last column ask for nothing that is missing.\n\n"
+        "`Unsupported` on it. Values in the last column ask for nothing that is missing. What is marked *held* is not begun\n"
+        "while it asks for that: it would do something else than was asked.\n\n"
     )
     order = [kind.name for kind in (*HEADRACE_KINDS, *FLUID_KINDS)]
     for name in sorted(UNSUPPORTED, key=lambda name: (order.index(name) if name in order else len(order), name)):
         text += f"## {name}\n\n" + _table("field", "", "fine")
         for row in UNSUPPORTED[name]:
             fine = ", ".join(f"`{str(value).lower()}`" for value in row.fine)
-            text += _row(f"`{row.path.replace('[*]', '[]')}`", row.instead, fine)
+            text += _row(f"`{row.path.replace('[*]', '[]')}`", f"{row.instead}{' (*held*)' if row.holds else ''}", fine)
         text += "\n"
     return text.rstrip() + "\n"
 

@@ -9,6 +9,7 @@ from typing import Any
 from headrace.clock import parse_time
 from headrace.scheduling.model import BurstTerms
 from headrace.spec.kind import Doc
+from headrace.spec.validation.unsupported import holding
 from headrace.units import parse_duration_s, parse_rate_per_s
 
 RANKS = {"guaranteed": 2, "preferred": 1, "best-effort": 0}
@@ -39,6 +40,11 @@ def queue_refusal(job: Doc[Any], queue: Doc[Any] | None) -> str:
     if namespaces and job.namespace not in namespaces:
         return f"queue {queue.name} is not for namespace {job.namespace} (spec.namespaces: {', '.join(namespaces)})"
     return ""
+
+
+def missing_feature(job: Doc[Any]) -> str:
+    """Return what the job asks for that this version does not do and that it cannot run without, or nothing."""
+    return "; ".join(f"{problem.path} {problem.message}" for problem in holding(job.kind, job.raw))
 
 
 def expected_duration(job: Doc[Any], queue: Doc[Any] | None, others: Iterable[Doc[Any]]) -> tuple[float, str]:

@@ -157,6 +157,9 @@ class Workloads:
         wanted = job.spec.get("pools") or []
         if wanted and pool.name not in wanted:
             return Access(refusal=f"spec.pools names only {', '.join(wanted)}")
+        missing = terms.missing_feature(job)
+        if missing:
+            return Access(refusal=missing, code="Unsupported")
         refusal = terms.queue_refusal(job, queue)
         if refusal:
             return Access(refusal=refusal)

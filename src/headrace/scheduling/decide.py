@@ -208,15 +208,18 @@ class _State:
 
     def _why_nowhere(self, gang: Gang, choices: tuple[Choice, ...]) -> tuple[str, str, tuple[str, ...]]:
         """Say why no pool can ever take it. What keeps its data away comes first: that can be mended."""
-        by_data = [choice for choice in choices if choice.code]
+        coded = [choice for choice in choices if choice.code]
         allowed = [choice for choice in choices if not gang.access[choice.pool].refusal]
-        lacking = "; ".join(f"{choice.pool}: {choice.reason.rstrip('.')}" for choice in (*by_data, *allowed))
+        reasons = {choice.reason for choice in choices}
+        lacking = "; ".join(f"{choice.pool}: {choice.reason.rstrip('.')}" for choice in (*coded, *allowed))
         if not allowed:
-            because = f"No pool may take it: {lacking}." if by_data else first_reason(choices)
+            if coded and len(reasons) == 1:  # the same everywhere: it is not about pools
+                return coded[0].code, f"{reasons.pop().rstrip('.')}.", ()
+            because = f"No pool may take it: {lacking}." if coded else first_reason(choices)
             helps = "Allow a pool: see spec.pools, the claims' headrace.io/pools and the queue."
-            return by_data[0].code if by_data else NOT_ALLOWED, because, (helps,)
+            return coded[0].code if coded else NOT_ALLOWED, because, (helps,)
         helps = "Ask for fewer workers or smaller ones."
-        return by_data[0].code if by_data else NOTHING_FITS, f"No pool can ever hold it: {lacking}.", (helps,)
+        return coded[0].code if coded else NOTHING_FITS, f"No pool can ever hold it: {lacking}.", (helps,)
 
     def _helps(self, gang: Gang, choices: tuple[Choice, ...]) -> tuple[str, ...]:
         cloud = [c for c in choices if c.fits and not self.pools[c.pool].is_own]

@@ -41,7 +41,7 @@ class Access(msgspec.Struct, frozen=True):
     """Whether and how a gang could run in one pool.
 
     `refusal` says why it may not go there at all; `code` is the word for it, such as ClaimNotShareable, where the
-    gang's data and not its own spec is the cause.
+    sentence itself says what would help: the gang's data is the cause, or what this version does not do.
     """
 
     refusal: str = ""

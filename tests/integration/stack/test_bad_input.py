@@ -21,7 +21,7 @@ from tests.storage import READ, Bucket, digest_of, free_ports, s3_bucket
 from headrace.data.wrapper.objects import dataset_ref
 from headrace.spec.conditions import find_condition
 from headrace.spec.kind import Doc, Kind, Ref
-from headrace.spec.kinds import DATASET, PERSISTENT_VOLUME_CLAIM, TRAIN_JOB
+from headrace.spec.kinds import DATASET, PERSISTENT_VOLUME_CLAIM, POD, TRAIN_JOB
 
 FILES = {"a": b"content"}
 CURE = "Mostly the storage's address or Secret is wrong."
@@ -134,6 +134,17 @@ def test_a_job_larger_than_any_pool_is_told_the_numbers(stack: Stack) -> None:
     assert numbers in said["message"]
     told(stack, TRAIN_JOB, large, "LargerThanAnyPool", numbers)
     why(stack, large, numbers, "Ask for fewer workers or smaller ones.")
+
+
+def test_a_job_that_asks_for_what_is_not_there_yet_is_held_and_costs_nothing(stack: Stack) -> None:
+    held = Ref("default", "held")
+    stack.submit(held.name, ["true"], mounts=[{"source": "s3://bucket/train", "path": "/data"}])
+    sentence = "spec.mounts[0].source is not mounted yet; make a Dataset and a ThinRuntime for it"
+    said = stack.says(TRAIN_JOB, held, "Admitted", "False", "Unsupported")
+    assert said["message"].startswith(sentence)
+    told(stack, TRAIN_JOB, held, "Unsupported", sentence)
+    why(stack, held, sentence)
+    assert not stack.client.list(POD, labels=f"headrace.io/job={held.name}")
 
 
 def test_a_second_up_finds_the_first(stack: Stack) -> None:

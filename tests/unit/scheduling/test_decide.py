@@ -183,6 +183,14 @@ def test_a_refused_pool_is_never_taken_and_its_reason_is_shown() -> None:
     assert [c.reason for c in decision.choices if c.pool == "cloud"] == [access["cloud"].refusal]
 
 
+def test_what_every_pool_refuses_is_said_once_and_is_not_about_pools() -> None:
+    gone = Access(refusal="There is no claim default/nope.", code="ClaimNotFound")
+    everywhere = {"own": gone, "cloud": gone}
+    decision = one(Snapshot(now_s=0, pools=(own(), cloud()), waiting=(gang(access=everywhere),)))
+    assert isinstance(decision, Wait)
+    assert (decision.code, decision.because, decision.helps) == (gone.code, gone.refusal, ())
+
+
 def test_what_keeps_data_at_home_names_the_wait() -> None:
     away = Access(refusal="Claim data has no label.", code="ClaimNotShareable")
     only_cloud = {"own": Access(refusal="spec.pools names only cloud"), "cloud": away}

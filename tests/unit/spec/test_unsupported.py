@@ -11,7 +11,7 @@ from headrace.spec.defaults import apply_defaults
 from headrace.spec.defaults.views import struct_type
 from headrace.spec.kind import Json, Kind
 from headrace.spec.kinds import ALL_KINDS, DATASET, POD, POOL, QUEUE, THIN_RUNTIME, TRAIN_JOB
-from headrace.spec.validation.unsupported import UNSUPPORTED, Row, unsupported
+from headrace.spec.validation.unsupported import UNSUPPORTED, Row, holding, unsupported
 
 
 def _kind(name: str) -> Kind[Any]:
@@ -86,3 +86,15 @@ def test_the_smallest_object_uses_nothing_of_it(kind: Kind[Any]) -> None:
 )
 def test_it_speaks_only_when_used(kind: Kind[Any], spec: Json, paths: list[str]) -> None:
     assert [problem.path for problem in unsupported(kind, {"spec": spec})] == paths
+
+
+@pytest.mark.parametrize(
+    ("spec", "paths"),
+    [
+        ({"command": ["a"], "outputs": {"model": {"path": "/out"}}}, []),
+        ({"mounts": [{"claim": "a"}, {"source": "s3://b"}]}, ["spec.mounts[1].source"]),
+        ({"python": {"version": "3.12"}, "code": {"git": "https://x"}}, ["spec.code.git", "spec.python"]),
+    ],
+)
+def test_a_job_that_would_do_something_else_is_held(spec: Json, paths: list[str]) -> None:
+    assert [problem.path for problem in holding(TRAIN_JOB, {"spec": spec})] == paths

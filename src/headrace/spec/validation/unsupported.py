@@ -23,11 +23,13 @@ class Row(NamedTuple):
         path: where, such as `spec.containers[*].tty`.
         instead: what happens, and what to do; continues the path in a sentence.
         fine: values that ask for nothing that is missing, besides absent and empty ones.
+        holds: without it the object would do something else than was asked, so it is not begun.
     """
 
     path: str
     instead: str
     fine: tuple[Any, ...] = ()
+    holds: bool = False
 
 
 _WORKERS = "is ignored: cache workers are not run; the client caches for itself"
@@ -36,11 +38,12 @@ _CLIENT_NETWORK = "is ignored: clients run in the pod that reads, or beside the 
 UNSUPPORTED: Mapping[str, tuple[Row, ...]] = {
     "TrainJob": (
         Row("spec.framework", "is accepted, but its variables are not set; only pytorch's are", ("pytorch", "none")),
-        Row("spec.code.git", "is not fetched; use code.directory with the SDK or CLI"),
-        Row("spec.python", "is ignored; use an image, or install what is needed on this machine"),
+        Row("spec.code.git", "is not fetched yet; use code.directory with the SDK or CLI", holds=True),
+        Row("spec.python", "is not made yet; use an image, or install what is needed on this machine", holds=True),
         Row(
             "spec.mounts[*].source",
-            "is not mounted; make a Dataset and a ThinRuntime for it and mount the Dataset's claim",
+            "is not mounted yet; make a Dataset and a ThinRuntime for it and mount the Dataset's claim",
+            holds=True,
         ),
         Row("spec.outputs", "are kept, but nothing refers to them yet"),
     ),
@@ -91,6 +94,11 @@ UNSUPPORTED: Mapping[str, tuple[Row, ...]] = {
     "DataProcess": (Row("spec", "is accepted, but nothing is processed yet"),),
     "Pod": (Row("spec.topologySpreadConstraints", "is ignored by the embedded pod scheduler"),),
 }
+
+
+def holding(kind: Kind[Any], raw: Json) -> list[Problem]:
+    """Return the fields that are not carried out and without which the object must not be begun, by path."""
+    return [problem for row in UNSUPPORTED.get(kind.name, ()) if row.holds for problem in _missing(row, raw)]
 
 
 def unsupported(kind: Kind[Any], raw: Json) -> list[Problem]:
