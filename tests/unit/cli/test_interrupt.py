@@ -30,7 +30,8 @@ main()
 
 def interrupt(*words: str, after: str) -> tuple[int, str, str]:
     """Run a command, press Ctrl-C once the line `after` is there, and return exit code, output and errors."""
-    command = [sys.executable, "-u", "-c", PROGRAM, *words]
+    # Who runs the tests in a shell's background has SIGINT ignored, and so would the command.
+    command = ["env", "--default-signal=INT", sys.executable, "-u", "-c", PROGRAM, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         before = ""
