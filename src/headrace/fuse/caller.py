@@ -9,6 +9,7 @@ still lives, and ends the connection when nobody does. Standard library only.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import struct
 from dataclasses import dataclass
@@ -67,14 +68,28 @@ def start_ticks(pid: int) -> int:
 
 
 def _is_alive(process: str) -> bool:
-    """Tell whether a process still has memory: a zombie has none, nor has one that exits and waits for its threads."""
+    """Tell whether a process still has memory and may go on running.
+
+    A zombie has no memory, nor has one that exits and waits for its threads. One whose first thread is the one that
+    waits in the kernel keeps it, but will run no more once it has been killed.
+    """
     try:
         os.readlink(f"/proc/{process}/exe")
     except FileNotFoundError:
         return False
     except OSError:
         return True
-    return True
+    return not _is_killed(process)
+
+
+def _is_killed(process: str) -> bool:
+    """Tell whether SIGKILL is pending. Source: proc(5), SigPnd and ShdPnd of /proc/PID/status."""
+    try:
+        with open(f"/proc/{process}/status", encoding="utf-8", errors="replace") as file:
+            pending = [line.split()[1] for line in file if line.startswith(("SigPnd:", "ShdPnd:"))]
+    except OSError:
+        return False
+    return any(int(mask, 16) & 1 << signal.SIGKILL - 1 for mask in pending)
 
 
 def _stat_fields(process: str) -> list[str] | None:

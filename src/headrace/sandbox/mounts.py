@@ -6,6 +6,7 @@ All orders are idempotent. What is mounted here under a directory that container
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -124,6 +125,18 @@ def unmount(target: str, *, every: bool, lazy: bool) -> Message:
         if not every:
             break
     return {"unmounted": count}
+
+
+def end_connections() -> None:
+    """End every FUSE connection mounted here, so that nobody waits in one whose client is gone. Waits for nothing.
+
+    A killed client that waits in its own mount keeps the connection, and the connection keeps it (seen with JuiceFS).
+    The machine's own FUSE mounts are out of reach: forcing one needs the user namespace that mounted it.
+    """
+    for mount in listed():
+        if mount["type"].partition(".")[0] == "fuse":
+            with contextlib.suppress(OSError):
+                syscalls.umount(mount["target"], syscalls.MNT_FORCE | syscalls.UMOUNT_NOFOLLOW)
 
 
 def listed(path: str = "/proc/self/mountinfo") -> list[Message]:

@@ -14,6 +14,7 @@ from headrace.sandbox import orders, plain, pod
 from headrace.sandbox.containers import Container, Pod
 from headrace.sandbox.journal import Entry, Journal
 from headrace.sandbox.loop import Loop
+from headrace.sandbox.mounts import end_connections
 from headrace.sandbox.server import Call, Handler
 from headrace.sandbox.starting import Setting, Starts
 from headrace.sandbox.wire import Message, Refusal
@@ -52,6 +53,8 @@ class Pods:
         """Kill every pod and wait until nothing of any is left."""
         for victim in self._pods.values():
             os.kill(victim.pid, signal.SIGKILL)
+        if not self._setting.is_plain:
+            end_connections()
         for victim in list(self._pods.values()):
             os.waitpid(victim.pid, 0)
             self._pod_gone(victim, "Shutdown")

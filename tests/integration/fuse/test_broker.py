@@ -40,20 +40,24 @@ if is_other_outside():
 os.execvp(sys.argv[1], sys.argv[1:])
 """
 
-# Begins to serve its mount, then waits in it itself: the thread's request is taken and never answered.
-_SELFISH = (
+# Begins to serve its mount, then waits in it itself: a thread's request is taken and never answered.
+_SELFISH_BEGINS = (
     _SILENT.rpartition("print")[0]
     + """
 import struct, threading
 unique = struct.unpack_from("=IIQ", os.read(fds[0], 1 << 17))[2]
 init = struct.pack("=IIIIHHIIHHI28x", 7, 31, 65536, 0, 12, 9, 131072, 1, 32, 0, 0)
 os.write(fds[0], struct.pack("=IiQ", 16 + len(init), 0, unique) + init)
-threading.Thread(target=lambda: os.listdir(sys.argv[1])).start()
-while True:
-    os.read(fds[0], 1 << 18)
-    print("stuck", flush=True)
+def read():
+    while True:
+        os.read(fds[0], 1 << 18)
+        print("stuck", flush=True)
 """
 )
+_SELFISH = {
+    "another thread": "threading.Thread(target=lambda: os.listdir(sys.argv[1])).start()\nread()",
+    "the first thread": "threading.Thread(target=read).start()\nos.listdir(sys.argv[1])",
+}
 
 # Opens a file again and again and writes each new outcome with the moment it was seen first.
 _READER = """
@@ -236,9 +240,10 @@ def test_clients_that_die_before_they_serve_do_not_pile_up_mounts(node: Node, st
     assert len(node.mounts("v")) == 2
 
 
-def test_a_client_killed_while_it_waits_in_its_own_mount_ends_all_the_same(node: Node) -> None:
+@pytest.mark.parametrize("who", _SELFISH)
+def test_a_client_killed_while_it_waits_in_its_own_mount_ends_all_the_same(node: Node, who: str) -> None:
     node.volume("v")
-    client = node.container("v", sys.executable, "-c", _SELFISH, "/run/volume/ds")
+    client = node.container("v", sys.executable, "-c", _SELFISH_BEGINS + _SELFISH[who], "/run/volume/ds")
     _until(client, "stuck")
     client.signal(signal.SIGKILL)
     client.wait(10)

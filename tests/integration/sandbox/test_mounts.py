@@ -218,27 +218,61 @@ SHORT_START = (
 )
 
 
-def test_an_unserved_fuse_mount_hangs_nobody_but_who_opens_it(tmp_path: Path) -> None:
-    """The trap: a mount whose client is not there. World, other containers, unmounting and removal all go on."""
+MOUNTED = """
+import ctypes, os, sys, time
+fd = os.open('/dev/fuse', os.O_RDWR)
+data = f'fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other'.encode()
+assert ctypes.CDLL(None).mount(b'dead', sys.argv[1].encode(), b'fuse', 6, data) == 0
+print('mounted', flush=True)
+"""
+UNSERVED = MOUNTED + "time.sleep(1000)"
+TAKEN = (
+    MOUNTED
+    + """
+import struct
+unique = struct.unpack_from("=IIQ", os.read(fd, 1 << 17))[2]
+init = struct.pack("=IIIIHHIIHHI28x", 7, 31, 65536, 0, 12, 9, 131072, 1, 32, 0, 0)
+os.write(fd, struct.pack("=IiQ", 16 + len(init), 0, unique) + init)
+while os.read(fd, 1 << 18):
+    print("taken", flush=True)
+"""
+)
+
+
+def held_mount(world: RunningWorld, program: str) -> str:
+    """Mount FUSE in the world for a program that holds its connection and answers nobody; return where."""
+    dead = os.path.join(world.directory, "dead")
+    os.mkdir(dead)
+    if os.geteuid() == 0:
+        os.chown(dead, 65534, 65534)
+    log = {"path": world.log_path("world", "holder")}
+    world.client.call("service.start", service="holder", argv=["python3", "-c", program, dead], log=log)
+    wait_for(world, "world", "holder", "mounted")
+    return dead
+
+
+def require_fuse() -> None:
     missing = missing_features()
     if why := missing.get("userns") or missing.get("fuse"):
         pytest.skip(f"NO FUSE IN USER NAMESPACES: {why}")
-    hold = (
-        "import ctypes, os, sys, time\n"
-        "fd = os.open('/dev/fuse', os.O_RDWR)\n"
-        "data = f'fd={fd},rootmode=40000,user_id=0,group_id=0,allow_other'.encode()\n"
-        "assert ctypes.CDLL(None).mount(b'dead', sys.argv[1].encode(), b'fuse', 6, data) == 0\n"
-        "print('mounted', flush=True); time.sleep(1000)\n"
-    )
+
+
+def test_a_world_ends_though_a_killed_container_waits_in_fuse(tmp_path: Path) -> None:
+    """A request that was taken and is never answered is waited for through SIGKILL, as long as its connection lives."""
+    require_fuse()
+    with running_world(tmp_path) as world:
+        world.client.call("pod.create", pod="p")
+        bind = [{"source": held_mount(world, TAKEN), "target": "/data", "propagation": "HostToContainer"}]
+        world.start("p", "waits", ["ls", "/data"], mounts=bind)
+        wait_for(world, "world", "holder", "taken")
+
+
+def test_an_unserved_fuse_mount_hangs_nobody_but_who_opens_it(tmp_path: Path) -> None:
+    """The trap: a mount whose client is not there. World, other containers, unmounting and removal all go on."""
+    require_fuse()
     with running_world(tmp_path, main=SHORT_START) as world:
         world.client.call("pod.create", pod="p")
-        dead = os.path.join(world.directory, "dead")
-        os.mkdir(dead)
-        if os.geteuid() == 0:
-            os.chown(dead, 65534, 65534)
-        log = {"path": world.log_path("world", "holder")}
-        world.client.call("service.start", service="holder", argv=["python3", "-c", hold, dead], log=log)
-        wait_for(world, "world", "holder", "mounted")
+        dead = held_mount(world, UNSERVED)
         assert world.run("p", ["echo", "fine"]).stdout == "fine\n"
         bind = [{"source": dead, "target": "/data", "propagation": "HostToContainer"}]
         world.start("p", "hangs", ["ls", "/data"], mounts=bind)
