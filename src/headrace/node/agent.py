@@ -102,23 +102,38 @@ class Agent:
             serve: given the endpoint's ASGI application once, and runs a server for it with TLS until cancelled.
         """
         self._config.pods.mkdir(mode=0o700, parents=True, exist_ok=True)
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            self._shared = self._share(tasks)
-            self._claim_addresses()
-            tasks.start_soon(self._events.run)
-            tasks.start_soon(self._shared.trash.run)
-            tasks.start_soon(self._shared.names.run)
-            tasks.start_soon(self._heartbeat.run)
-            if serve is not None:
-                tasks.start_soon(serve, self.app())
-            self._cache.reader(SERVICE)
-            tasks.start_soon(self._cache.run)
-            await self._cache.synced()  # a pod's environment names the Services there are
-            self._cache.subscribe(POD, self._heard)
-            await self._cache.synced()
-            _log.info(AGENT_STARTED, node=self._config.name, pods=len(self._workers))
-            self._release_orphans()
+        # The world stays attached until the last worker has cleaned up, which takes orders to it.
+        following = anyio.CancelScope(shield=True)
+        async with anyio.create_task_group() as outer:
+            try:
+                async with anyio.create_task_group() as tasks:
+                    await self._begin(tasks, serve)
+                    outer.start_soon(self._follow, following)
+                    await anyio.sleep_forever()
+            finally:
+                following.cancel()
+
+    async def _begin(self, tasks: TaskGroup, serve: ServeEndpoint | None) -> None:
+        """Start everything but the following of the world's journal."""
+        self._tasks = tasks
+        self._shared = self._share(tasks)
+        self._claim_addresses()
+        tasks.start_soon(self._events.run)
+        tasks.start_soon(self._shared.trash.run)
+        tasks.start_soon(self._shared.names.run)
+        tasks.start_soon(self._heartbeat.run)
+        if serve is not None:
+            tasks.start_soon(serve, self.app())
+        self._cache.reader(SERVICE)
+        tasks.start_soon(self._cache.run)
+        await self._cache.synced()  # a pod's environment names the Services there are
+        self._cache.subscribe(POD, self._heard)
+        await self._cache.synced()
+        _log.info(AGENT_STARTED, node=self._config.name, pods=len(self._workers))
+        self._release_orphans()
+
+    async def _follow(self, until: anyio.CancelScope) -> None:
+        with until:
             await self._following.run()
 
     @property

@@ -129,6 +129,36 @@ async def test_a_claim_of_a_driver_is_staged_published_and_undone(bench: Any) ->
         assert driver.published == {}
 
 
+async def test_the_world_is_attached_until_cancelled_drivers_have_cleaned_up(bench: Any) -> None:
+    began, happened = anyio.Event(), []
+    attach = bench.world.attach
+
+    async def attaching(serve: Any) -> None:
+        try:
+            await attach(serve)
+        finally:
+            happened.append("detached")
+
+    class Tidy(FakeDriver):
+        async def publish(self, *, volume_id: str, target: str, **more: Any) -> None:
+            began.set()
+            try:
+                await anyio.sleep_forever()
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(1)
+                    happened.append("tidied")
+
+    bench.world.attach = attaching
+    bench.drivers[DRIVER] = Tidy()
+    bench.cluster.seed(PERSISTENT_VOLUME, pv(csi={"driver": DRIVER, "volumeHandle": "vol-1"}))
+    bench.cluster.seed(PERSISTENT_VOLUME_CLAIM, claim())
+    async with bench.running():
+        await bench.submit(user(), volumes=CLAIM)
+        await began.wait()
+    assert happened == ["tidied", "detached"]
+
+
 async def test_a_claim_that_is_not_bound_is_waited_for(bench: Any) -> None:
     directory = bench.home.parent / "pv"
     directory.mkdir(exist_ok=True)
