@@ -379,6 +379,27 @@ def test_the_worst_pool_decides_and_all_are_named(world: World) -> None:
     assert [entry["pool"] for entry in world.observed.dataset.status["pools"]] == ["cloud", "own"]
 
 
+def test_each_pools_failure_is_told_whole_and_once(world: World) -> None:
+    world.observed = replace(world.observed, pools=(world.make.pool("cloud"), world.make.pool("own", "native")))
+    world.step()
+    words = {"cloud": "c" * 600, "own": "o" * 600}
+    for pod in world.observed.pods:
+        last = words[pod.labels["headrace.io/pool"]]
+        pod.raw["status"] = {"phase": "Failed", "containerStatuses": [ended("probe", 2, last)]}
+    told = [action for action in world.step(1).actions if isinstance(action, Tell)]
+    assert [action.severity for action in told] == ["Warning", "Warning"]
+    for action, (pool, last) in zip(told, words.items(), strict=True):
+        assert action.message.startswith(f"{pool}: ")
+        assert last in action.message
+        assert len(action.message) < 1024, "an Event is cut there"
+    while not world.observed.pods:
+        world.step(world.again_after_s or 0)
+    for pod in world.observed.pods:
+        last = words[pod.labels["headrace.io/pool"]]
+        pod.raw["status"] = {"phase": "Failed", "containerStatuses": [ended("probe", 2, last)]}
+    assert not [action for action in world.step(1).actions if isinstance(action, Tell)]
+
+
 def test_a_pool_that_is_gone_is_forgotten(world: World) -> None:
     world.step()
     world.observed = replace(world.observed, pools=())

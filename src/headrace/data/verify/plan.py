@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from headrace.data.act import Action, Plan, Severity, Tell
+from headrace.data.act import Action, Plan, Tell
 from headrace.data.client import ResolvedDataset
 from headrace.data.conditions import MOUNT_VERIFIED, status_patch
 from headrace.data.modes.mode import Capabilities
@@ -100,11 +100,18 @@ def _status(dataset: Doc[Any], turns: Mapping[str, Turn], now: dt.datetime) -> I
     if patch is None:
         return
     yield patch
+    known = {entry["pool"]: _said(entry) for entry in dataset.status.get("pools") or []}
+    for entry in entries:  # each for itself: an Event is short, and two clients' last words would cut each other off
+        if entry["verified"] == "False" and known.get(entry["pool"]) != _said(entry):
+            yield Tell(dataset, "Warning", entry["reason"], f"{entry['pool']}: {entry['message']}")
     before = find_condition(dataset, MOUNT_VERIFIED) or {}
-    is_new = (before.get("status"), before.get("reason"), before.get("message")) != (status, reason, message)
-    if is_new and reason != VERIFYING.reason:
-        severity: Severity = "Warning" if status == "False" else "Normal"
-        yield Tell(dataset, severity, MOUNT_VERIFIED if status == "True" else reason, message)
+    is_new = (before.get("status"), *_said(before)) != (status, reason, message)
+    if is_new and status != "False" and reason != VERIFYING.reason:
+        yield Tell(dataset, "Normal", MOUNT_VERIFIED if status == "True" else reason, message)
+
+
+def _said(entry: Json) -> tuple[str, str]:
+    return entry.get("reason", ""), entry.get("message", "")
 
 
 def _sizes(outcomes: Iterable[Outcome | None]) -> Json:
