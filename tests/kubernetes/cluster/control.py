@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import ssl
 import subprocess
 import urllib.error
@@ -27,12 +28,13 @@ class Control:
         self._processes = processes
         self._credentials = credentials
         self._programs = programs.control_programs()
-        self._address = place.bridge_address if os.geteuid() == 0 else "127.0.0.1"
+        self._has_bridge = os.geteuid() == 0 and shutil.which("ip") is not None
+        self._address = place.bridge_address if self._has_bridge else "127.0.0.1"
         self.url = f"https://{self._address}:{place.ports[API_SERVER]}"
 
     def start(self) -> Path:
         """Start everything but the scheduler, which has nothing to do before there is a node; returns a kubeconfig."""
-        if os.geteuid() == 0:
+        if self._has_bridge:
             make_bridge(self._place)
         self._start_etcd()
         self._start_api_server()

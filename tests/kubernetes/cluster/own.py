@@ -70,7 +70,7 @@ class OwnCluster:
             return
         place = self._place()
         self._processes.kill_all()
-        if subprocess.run(["ip", "link", "show", place.name], capture_output=True).returncode == 0:
+        if place.name in psutil.net_if_addrs():
             subprocess.run(["ip", "link", "delete", place.name], check=True)
         cgroups.remove(place.name)
         shutil.rmtree(self._directory)
@@ -100,8 +100,7 @@ def leftovers(place: Place) -> list[str]:
     directory = str(place.directory)
     found = [f"cgroup {path}" for path in cgroups.find(place.name)]
     found += [f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if directory in line]
-    links = subprocess.run(["ip", "-brief", "link"], capture_output=True, text=True).stdout.splitlines()
-    found += [f"interface {line}" for line in links if line.startswith(place.name)]
+    found += [f"interface {name}" for name in psutil.net_if_addrs() if name.startswith(place.name)]
     for process in psutil.process_iter():
         try:
             words = process.cmdline()

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
-import subprocess
 from pathlib import Path
 
 import msgspec
+import psutil
 
 ADDRESSES = ipaddress.ip_network("198.18.0.0/15")  # RFC 2544: for tests of networks, routed nowhere
 SERVICE_ADDRESSES = "10.96.0.0/16"
@@ -51,8 +51,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 def choose(directory: Path) -> Place:
     """Choose a place that nobody else on this machine uses now."""
-    taken = subprocess.run(["ip", "-o", "-4", "addr"], capture_output=True, text=True).stdout
-    free = [str(net) for net in ADDRESSES.subnets(new_prefix=23) if f" {net[1]}/" not in taken]
+    taken = {address.address for addresses in psutil.net_if_addrs().values() for address in addresses}
+    free = [str(net) for net in ADDRESSES.subnets(new_prefix=23) if str(net[1]) not in taken]
     names = ("etcd", "etcd-peers", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
     return Place(
         root=str(directory),
