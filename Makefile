@@ -1,6 +1,6 @@
 # Two commands need nothing but Python >= 3.11 and make: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-kubernetes lint bench clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -10,6 +10,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+# On the cluster of KUBECONFIG, else on one made for the run (Go; root for a node).
+test-kubernetes: $(VENV)/.dev
+	$(BIN)/python -m pytest -q --kubernetes tests/contract tests/kubernetes $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check

@@ -1,6 +1,7 @@
 """Servers for the contract suite: the façade over HTTPS on loopback, kubectl pointed at it, and a small kubelet.
 
 Servers run in threads with event loops of their own, so that tests and kubectl see them from outside, as users do.
+With `--kubernetes` the fixture `facade` is a real API server: what the façade is held to.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ import msgspec
 import pytest
 import uvicorn
 from starlette.types import ASGIApp
+from tests.kubernetes.access import Access
+from tests.kubernetes.fixtures import wait
 
 from headrace.clock import SystemClock
 from headrace.engine import kubeconfig
@@ -112,8 +115,18 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 @pytest.fixture(scope="session")
-def facade(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
-    """A façade over a store of its own, shared by the run; use a namespace of your own."""
+def facade(request: pytest.FixtureRequest) -> Server | Access:
+    """A façade over a store of its own, or a real API server, shared by the run; use a namespace of your own."""
+    found: Server | Access = request.getfixturevalue("kubernetes" if is_real(request) else "own_facade")
+    return found
+
+
+def is_real(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("kubernetes"))
+
+
+@pytest.fixture(scope="session")
+def own_facade(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Server]:
     directory = tmp_path_factory.mktemp("facade")
     tokens = StaticTokens(directory / "tokens.csv")
     accounts = AccountTokens(directory / "accounts.key", SystemClock())
@@ -150,16 +163,20 @@ def kubectl_path() -> Path:
 
 
 @pytest.fixture
-def namespace(facade: Server, request: pytest.FixtureRequest) -> Iterator[str]:
+def namespace(facade: Server | Access, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own."""
     made = facade.call("POST", "/api/v1/namespaces", {"metadata": {"generateName": "test-"}})
     name: str = made["metadata"]["name"]
+    if is_real(request):  # pods are refused until the namespace's controllers have equipped it
+        account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        with facade.client() as client:
+            wait(lambda: client.get(account).is_success, f"{name} has its service account")
     yield name
     facade.call("DELETE", f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture
-def kubectl_command(facade: Server, namespace: str, tmp_path: Path) -> tuple[list[str], dict[str, str]]:
+def kubectl_command(facade: Server | Access, namespace: str, tmp_path: Path) -> tuple[list[str], dict[str, str]]:
     """The command line and environment with which kubectl runs in the test's namespace."""
     environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "KUBECONFIG": str(facade.kubeconfig)}
     return [str(kubectl_path()), "--namespace", namespace], environment

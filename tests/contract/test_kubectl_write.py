@@ -22,7 +22,7 @@ def pod(name: str, **spec: Any) -> dict[str, Any]:
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "labels": {"app": name}},
-        "spec": {"containers": [container], "restartPolicy": "Never", **spec},
+        "spec": {"containers": [container], "restartPolicy": "Never", "schedulerName": "nobody", **spec},
     }
 
 
@@ -189,24 +189,29 @@ def test_edit(kubectl: Any, tmp_path: Path) -> None:
     assert "no changes made" in kubectl("edit", "configmap/c", EDITOR=str(editor)).stderr
 
 
+@pytest.mark.embedded("a real API server has it")
 def test_server_side_apply_says_what_it_does_not_do(kubectl: Any, tmp_path: Path) -> None:
     done = kubectl("apply", "--server-side", "-f", written(tmp_path / "c.yaml", config_map("c", a="1")), fails=True)
     assert "apply" in done.stderr
 
 
-def test_delete_waits_until_finalizers_are_gone(kubectl: Any, facade: Any, namespace: str, tmp_path: Path) -> None:
+def test_delete_waits_until_finalizers_are_gone(
+    kubectl: Any, kubectl_command: Any, facade: Any, namespace: str, tmp_path: Path
+) -> None:
     held = config_map("c")
     held["metadata"]["finalizers"] = ["example.org/hold"]
     kubectl("create", "-f", written(tmp_path / "c.yaml", held))
     path = f"/api/v1/namespaces/{namespace}/configmaps/c"
     assert "timed out" in kubectl("delete", "configmap/c", "--timeout=1s", fails=True).stderr
     assert read(kubectl, "configmap/c")["metadata"]["deletionTimestamp"]
-    release = threading.Timer(0.3, facade.call, ("PATCH", path, {"metadata": {"finalizers": None}}, MERGE))
-    release.start()
-    try:
-        assert "deleted" in kubectl("delete", "configmap/c", "--wait=true").stdout
-    finally:
-        release.join()
+    command, environment = kubectl_command
+    waiting = [*command, "delete", "configmap/c", "--wait=true"]
+    with subprocess.Popen(waiting, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert "deleted" in process.stdout.readline()  # is said when it is asked for
+        assert process.poll() is None
+        facade.call("PATCH", path, {"metadata": {"finalizers": None}}, MERGE)
+        assert process.wait(20) == 0
     assert "not found" in kubectl("get", "configmap/c", fails=True).stderr
 
 

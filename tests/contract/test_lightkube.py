@@ -43,7 +43,8 @@ def test_objects_come_and_go(client: Any) -> None:
 
 
 def test_pods_are_typed(client: Any) -> None:
-    made = client.create(Pod(metadata=ObjectMeta(name="p"), spec=PodSpec([Container(name="main", image="host")])))
+    spec = PodSpec([Container(name="main", image="host")], schedulerName="nobody")
+    made = client.create(Pod(metadata=ObjectMeta(name="p"), spec=spec))
     assert made.status.phase == "Pending"
     patch = {"spec": {"containers": [{"name": "main", "image": "other"}]}}
     assert client.patch(Pod, "p", patch, patch_type=PatchType.STRATEGIC).spec.containers[0].image == "other"

@@ -123,6 +123,7 @@ class LocalCluster:
     async def create(self, kind: Kind[T], body: Json, *, dry_run: bool = False) -> Doc[T]:
         """Create an object in the namespace its metadata names."""
         namespace = (body.get("metadata") or {}).get("namespace", "")
+        body = {"apiVersion": kind.api_version, "kind": kind.name, **body}
         request = Request(verb="create", kind=kind, namespace=namespace, body=body, dry_run=dry_run)
         return await self._object(kind, request)
 

@@ -1,24 +1,30 @@
 """The implementations of `Cluster` that one suite holds to the same answers.
 
 `cluster` is each of them in turn; `server` only those that are whole API servers (defaults, validation, namespaces,
-immutability…), which the fake is not. What a case finds different between them is a bug in ours.
+immutability…), which the fake is not; `living` those whose controllers work. With `--kubernetes` each of the three is a
+real API server. What a case finds different between them is a bug in ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
+import anyio
 import pytest
 import uvicorn
 from starlette.applications import Starlette
 
 from headrace.clock import SystemClock
+from headrace.cluster.cache import Cache
+from headrace.cluster.controller import Group
 from headrace.cluster.fake import FakeCluster, history
 from headrace.cluster.protocol import Cluster
 from headrace.cluster.remote import RemoteCluster
 from headrace.engine import kubeconfig
+from headrace.engine.builtin.admission import admitters
+from headrace.engine.builtin.assembly import builtin_controllers
 from headrace.engine.client import LocalCluster
 from headrace.engine.facade.app import build_app
 from headrace.engine.facade.authoriser import GroupAuthoriser
@@ -29,9 +35,12 @@ from headrace.engine.pipeline.seeding import builtin_registry, seed
 from headrace.engine.pki import Authority, Certificate
 from headrace.engine.store.store import Store
 from headrace.engine.tokens import StaticTokens
+from headrace.errors import NotFound
 from headrace.ids import name_suffix
-from headrace.spec.kinds import NAMESPACE
+from headrace.spec.kind import Ref
+from headrace.spec.kinds import NAMESPACE, SERVICE_ACCOUNT
 
+EQUIPPED_S = 20
 Opener = Callable[[Path], AbstractAsyncContextManager[Cluster]]
 
 
@@ -89,8 +98,33 @@ async def _listening(app: Starlette, certificate: Certificate) -> AsyncIterator[
         await server.shutdown()
 
 
+@asynccontextmanager
+async def open_living(directory: Path) -> AsyncIterator[Cluster]:
+    clock = SystemClock()
+    async with Store(directory / "objects.db") as store:
+        pipeline = Pipeline(store, builtin_registry(), clock=clock, admitters=admitters(store))
+        await seed(pipeline)
+        cluster = LocalCluster(pipeline, SYSTEM)
+        cache = Cache(cluster)
+        volumes = directory / "volumes"
+        parts = builtin_controllers(
+            cluster, cache, pipeline.registry, clock=clock, volumes=volumes, root_certificate="PEM"
+        )
+        async with Group(cache, parts):
+            yield cluster
+
+
+REAL = "kubernetes"
 SERVERS: dict[str, Opener] = {"https": open_https, "local": open_local}
-ALL_IMPLEMENTATIONS: dict[str, Opener] = {"fake": open_fake, **SERVERS}
+ALL_IMPLEMENTATIONS: dict[str, Opener] = {"fake": open_fake, **SERVERS, "living": open_living}
+FIXTURES = {"cluster": ["fake", *SERVERS], "server": [*SERVERS], "living": ["living"]}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture, names in FIXTURES.items():
+        if fixture in metafunc.fixturenames:
+            names = [REAL] if metafunc.config.getoption("kubernetes") else names
+            metafunc.parametrize(fixture, names, indirect=True)
 
 
 @pytest.fixture(autouse=True)
@@ -98,29 +132,66 @@ def frequent_bookmarks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "BOOKMARK_S", 0.05)
 
 
-@pytest.fixture(params=sorted(ALL_IMPLEMENTATIONS))
+@asynccontextmanager
+async def _opened(request: pytest.FixtureRequest, directory: Path) -> AsyncIterator[Cluster]:
+    if request.param == REAL:
+        async with RemoteCluster.from_kubeconfig(request.getfixturevalue(REAL).kubeconfig) as cluster:
+            yield cluster
+    else:
+        async with ALL_IMPLEMENTATIONS[request.param](directory) as cluster:
+            yield cluster
+
+
+@pytest.fixture
 async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with ALL_IMPLEMENTATIONS[request.param](tmp_path) as cluster:
+    async with _opened(request, tmp_path) as cluster:
         yield cluster
 
 
-@pytest.fixture(params=sorted(SERVERS))
+@pytest.fixture
 async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with SERVERS[request.param](tmp_path) as cluster:
+    async with _opened(request, tmp_path) as cluster:
         yield cluster
 
 
-async def _namespace(cluster: Cluster) -> str:
-    return (await cluster.create(NAMESPACE, {"metadata": {"name": f"contract-{name_suffix()}"}})).name
+@pytest.fixture
+async def living(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A server with its controllers at work."""
+    async with _opened(request, tmp_path) as cluster:
+        yield cluster
+
+
+@asynccontextmanager
+async def _namespace(cluster: Cluster, *, is_real: bool) -> AsyncIterator[str]:
+    made = await cluster.create(NAMESPACE, {"metadata": {"name": f"contract-{name_suffix()}"}})
+    if is_real:  # pods are refused until the namespace's controllers have equipped it
+        await _until_equipped(cluster, made.name)
+    yield made.name
+    if is_real:
+        with suppress(NotFound):
+            await cluster.delete(NAMESPACE, made.ref)
+
+
+async def _until_equipped(cluster: Cluster, namespace: str) -> None:
+    with anyio.fail_after(EQUIPPED_S):
+        while True:
+            try:
+                await cluster.get(SERVICE_ACCOUNT, Ref(namespace, "default"))
+                return
+            except NotFound:
+                await anyio.sleep(0.02)
 
 
 @pytest.fixture
-async def namespace(cluster: Cluster) -> str:
+async def namespace(cluster: Cluster, request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """A namespace of the test's own, in `cluster`."""
-    return await _namespace(cluster)
+    async with _namespace(cluster, is_real=request.config.getoption("kubernetes")) as name:
+        yield name
 
 
 @pytest.fixture
-async def room(server: Cluster) -> str:
-    """A namespace of the test's own, in `server`."""
-    return await _namespace(server)
+async def room(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """A namespace of the test's own, in `server` or `living`, whichever the test has."""
+    cluster = request.getfixturevalue("living" if "living" in request.fixturenames else "server")
+    async with _namespace(cluster, is_real=request.config.getoption("kubernetes")) as name:
+        yield name

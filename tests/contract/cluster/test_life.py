@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
 import pytest
 
-from headrace.clock import SystemClock
-from headrace.cluster.cache import Cache
-from headrace.cluster.controller import Group
 from headrace.cluster.protocol import Cluster, MergePatch
-from headrace.engine.builtin.admission import admitters
-from headrace.engine.builtin.assembly import builtin_controllers
-from headrace.engine.client import LocalCluster
-from headrace.engine.pipeline import Pipeline
-from headrace.engine.pipeline.request import SYSTEM
-from headrace.engine.pipeline.seeding import builtin_registry, seed
-from headrace.engine.store.store import Store
 from headrace.errors import NotFound
-from headrace.ids import name_suffix
 from headrace.spec.kind import Doc, Kind, Ref
 from headrace.spec.kinds import CONFIG_MAP, NAMESPACE, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, SERVICE_ACCOUNT
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 20
-
-
-@pytest.fixture(params=["local"])
-async def living(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A server with its controllers at work."""
-    clock = SystemClock()
-    async with Store(tmp_path / "objects.db") as store:
-        pipeline = Pipeline(store, builtin_registry(), clock=clock, admitters=admitters(store))
-        await seed(pipeline)
-        cluster = LocalCluster(pipeline, SYSTEM)
-        cache = Cache(cluster)
-        parts = builtin_controllers(
-            cluster, cache, pipeline.registry, clock=clock, volumes=tmp_path / "volumes", root_certificate="PEM"
-        )
-        async with Group(cache, parts):
-            yield cluster
-
-
-@pytest.fixture
-async def room(living: Cluster) -> str:
-    return (await living.create(NAMESPACE, {"metadata": {"name": f"contract-{name_suffix()}"}})).name
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

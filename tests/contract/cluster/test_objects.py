@@ -16,6 +16,7 @@ from headrace.spec.kinds import CONFIG_MAP, DATASET, QUEUE
 
 pytestmark = pytest.mark.anyio
 DEADLINE_S = 10
+BOOKMARK_S = 90  # a real API server sends one about every minute
 
 
 def config_map(namespace: str, name: str = "x", **metadata: Any) -> dict[str, Any]:
@@ -34,7 +35,8 @@ async def make(cluster: Cluster, namespace: str, *names: str, **metadata: Any) -
 
 
 def names(docs: list[Doc[Any]]) -> list[str]:
-    return [doc.name for doc in docs]
+    """Return the names but that of the ConfigMap which living clusters put into every namespace."""
+    return [doc.name for doc in docs if doc.name != "kube-root-ca.crt"]
 
 
 class Watching:
@@ -44,7 +46,7 @@ class Watching:
         self._changes = changes
 
     async def next(self, *, bookmarks: bool = False) -> Change[Any]:
-        with anyio.fail_after(DEADLINE_S):
+        with anyio.fail_after(BOOKMARK_S if bookmarks else DEADLINE_S):
             while True:
                 change = await anext(self._changes)
                 if change.type != "BOOKMARK" or bookmarks:
@@ -57,7 +59,7 @@ class Watching:
 
 @asynccontextmanager
 async def watching(cluster: Cluster, where: Scope, since: str, kind: Kind[Any] = CONFIG_MAP) -> AsyncIterator[Watching]:
-    async with cluster.watch(kind, where, since=since) as changes:
+    async with cluster.watch(kind, where, since=since, idle_timeout_s=BOOKMARK_S) as changes:
         yield Watching(changes)
 
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import click
 import pytest
-import yaml
+from tests import documented
 
 from headrace.scheduling import decide
 from headrace.sdk import AsyncClient, manifests
@@ -24,8 +24,8 @@ from headrace.spec.kinds import HEADRACE_KINDS
 from headrace.spec.normalise import normalise
 from headrace.spec.validation import validate
 
-ROOT = Path(__file__).resolve().parents[3]
-PAGES = sorted([*(ROOT / "docs").rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+ROOT = documented.ROOT
+PAGES = documented.PAGES
 SOURCES = sorted((ROOT / "src" / "headrace").rglob("*.py"))
 AGAIN = "run .venv/bin/python tools/docs.py"
 
@@ -183,17 +183,11 @@ def exists(words: list[str], where: str) -> None:
             assert option.split("/")[0] in known, f"{where}: headrace {name} has no {option}"
 
 
-def test_manifests_in_pages_are_accepted() -> None:
-    seen = 0
-    for path in PAGES:
-        if path.name == "design.md":  # shapes to come stand there too
-            continue
-        for block in re.findall(r"```yaml\n(.*?)```", path.read_text(), re.DOTALL):
-            for document in yaml.safe_load_all(block):
-                if isinstance(document, dict) and "kind" in document and "apiVersion" in document:
-                    seen += 1
-                    check(document, path.name)
-    assert seen >= len(HEADRACE_KINDS)
+def test_manifests_in_pages_and_examples_are_accepted() -> None:
+    shown = list(documented.manifests())
+    for where, document in shown:
+        check(document, where)
+    assert {kind.name for kind in HEADRACE_KINDS} <= {document["kind"] for _, document in shown}
 
 
 def check(document: Json, where: str) -> None:

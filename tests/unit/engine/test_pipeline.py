@@ -67,6 +67,9 @@ async def ask(pipeline: Pipeline, verb: Any, name: str = "", **more: Any) -> Ans
 
 
 async def create(pipeline: Pipeline, body: Any, **more: Any) -> Json:
+    kind = more.get("kind")
+    if kind is not None and isinstance(body, dict):  # a custom resource has to bring its own
+        body = {"apiVersion": kind.api_version, "kind": kind.name, **body}
     return (await ask(pipeline, "create", body=body, **more)).body
 
 
@@ -161,8 +164,12 @@ async def test_a_put_of_a_custom_resource_names_its_version(pipeline: Pipeline) 
     body = config_map(spec={"mounts": [{"mountPoint": "s3://b/a", "name": "a"}]})
     made = await create(pipeline, body, kind=DATASET)
     assert (await ask(pipeline, "update", "x", kind=DATASET, body=made)).body == made
+    body |= {"apiVersion": DATASET.api_version, "kind": DATASET.name}
     with pytest.raises(InvalidSpec, match="must be specified"):
         await ask(pipeline, "update", "x", kind=DATASET, body=body)
+    for missing in ("apiVersion", "kind"):
+        with pytest.raises(BadRequest, match=f"{missing} is missing"):
+            await ask(pipeline, "update", "x", kind=DATASET, body={**made, missing: ""})
 
 
 async def test_strategic_merge_is_for_core_kinds(pipeline: Pipeline) -> None:

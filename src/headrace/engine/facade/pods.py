@@ -64,6 +64,8 @@ class PodStreams:
             raise MethodNotAllowed(f"{http.method} is not possible for a log.", hint="GET it.")
         query = http.query_params
         pod, container, proxy = await self._connected(target, user, {"container": query.get("container", "")})
+        if not (pod.get("spec") or {}).get("nodeName"):
+            return Response(media_type="text/plain")  # as a real API server: there is no log yet, and that is no error
         options = [(key, query[key]) for key in _LOG_OPTIONS if query.get(key)]
         return _LogResponse(proxy, pod, container, options, follow=query.get("follow", "").lower() in {"true", "1"})
 

@@ -13,7 +13,7 @@ from headrace.engine.facade.target import Target
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.refusals import BadRequest, MethodNotAllowed
 from headrace.engine.pipeline.request import FieldValidation, Preconditions, Request, User
-from headrace.errors import HeadraceError, InvalidSpec, NotFound
+from headrace.errors import Expired, HeadraceError, InvalidSpec, NotFound
 from headrace.spec.kind import Json, Kind
 
 _VALIDATIONS: dict[str, FieldValidation] = {"": "Warn", "Strict": "Strict", "Warn": "Warn", "Ignore": "Ignore"}
@@ -90,7 +90,10 @@ class Resources:
         )
         if request.verb == "list":
             return await self._answer(http, kind, user, request)
-        answer = await self._pipeline.handle(user, request)
+        try:
+            answer = await self._pipeline.handle(user, request)
+        except Expired as error:
+            return watching.refused(error)
         assert answer.stream is not None
         return watching.stream(
             answer.stream,
@@ -105,7 +108,11 @@ class Resources:
         query = http.query_params
         validation = query.get("fieldValidation", "")
         if validation not in _VALIDATIONS:
-            raise BadRequest(f"fieldValidation={validation} is not known.", hint="Use Strict, Warn or Ignore.")
+            raise InvalidSpec(
+                f"fieldValidation={validation} is not known.",
+                hint="Use Strict, Warn or Ignore.",
+                causes=(("fieldValidation", "must be Strict, Warn or Ignore"),),
+            )
         patch: Json = {}
         body: bytes | Json
         if verb == "patch":
@@ -174,12 +181,8 @@ def _is_dry_run(values: list[str]) -> bool:
 
 def _grace_s(options: Json) -> int | None:
     grace = options.get("gracePeriodSeconds")
-    if grace is not None and (not isinstance(grace, int) or grace < 0):
-        raise InvalidSpec(
-            f"gracePeriodSeconds {grace} cannot be.",
-            hint="Give whole seconds, 0 or more.",
-            causes=(("gracePeriodSeconds", "must be 0 or more"),),
-        )
+    if grace is not None and not isinstance(grace, int):
+        raise BadRequest(f"gracePeriodSeconds {grace} cannot be.", hint="Give whole seconds.")
     return grace
 
 

@@ -17,10 +17,10 @@ from headrace.engine.facade.authoriser import AUTHENTICATED, MASTERS
 from headrace.engine.facade.discovery import REVIEWS
 from headrace.engine.facade.refusals import Unauthorised
 from headrace.engine.facade.target import Target
-from headrace.engine.pipeline.refusals import BadRequest, MethodNotAllowed
+from headrace.engine.pipeline.refusals import MethodNotAllowed
 from headrace.engine.pipeline.request import Attributes, Authoriser, User
 from headrace.engine.tokens import DEFAULT_AUDIENCE
-from headrace.errors import Denied
+from headrace.errors import Denied, InvalidSpec
 from headrace.spec.kind import Json
 
 Review = Callable[[Json, User], Awaitable[Json]]
@@ -85,7 +85,7 @@ class Reviews:
     async def _may_they(self, spec: Json, user: User) -> Json:  # noqa: ARG002 every review is asked alike
         name, groups = spec.get("user") or "", tuple(spec.get("groups") or ())
         if not name and not groups:
-            raise BadRequest("A SubjectAccessReview needs spec.user or spec.groups.", hint="Say who is asked about.")
+            raise _invalid("spec.user", "at least one of user or group must be specified")
         return self._decide(spec, User(name, groups))
 
     async def _rules(self, spec: Json, user: User) -> Json:  # noqa: ARG002 every review is asked alike
@@ -108,9 +108,8 @@ class Reviews:
     def _decide(self, spec: Json, user: User) -> Json:
         resource, path = spec.get("resourceAttributes") or {}, spec.get("nonResourceAttributes") or {}
         if bool(resource) == bool(path):
-            raise BadRequest(
-                "An access review needs exactly one of resourceAttributes and nonResourceAttributes.", hint="Give one."
-            )
+            sentence = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            raise _invalid("spec.resourceAttributes", sentence)
         if path:
             asked = Attributes(verb=path.get("verb") or "", path=path.get("path") or "")
         else:
@@ -118,6 +117,10 @@ class Reviews:
             asked = Attributes(**{key: resource.get(key) or "" for key in keys})
         refusal = self._authoriser.refusal(user, asked)
         return {"allowed": not refusal, **({"reason": refusal} if refusal else {})}
+
+
+def _invalid(field: str, sentence: str) -> InvalidSpec:
+    return InvalidSpec(f"{field}: {sentence}", causes=((field, sentence),))
 
 
 def _user_info(user: User) -> Json:

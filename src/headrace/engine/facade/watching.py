@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import msgspec
-from starlette.responses import StreamingResponse
+from starlette.responses import Response, StreamingResponse
 
 from headrace.clock import Clock
 from headrace.engine.facade import answers
@@ -61,6 +61,11 @@ def stream(
     """Return the response that sends `events` in the accepted form; an error on the way becomes the last event."""
     lines = _plain_lines(events) if not form.transform else _changed_lines(events, kind, form, clock, include)
     return StreamingResponse(_bounded(lines, timeout_s), media_type="application/json")
+
+
+def refused(error: HeadraceError) -> Response:
+    """Return the response of a watch that cannot begin: a stream of its error alone, as a real API server answers."""
+    return Response(_error_line(error), media_type="application/json")
 
 
 async def _bounded(lines: AsyncIterator[bytes], timeout_s: float) -> AsyncIterator[bytes]:

@@ -53,10 +53,20 @@ def decode(body: Any, mode: FieldValidation, warn: Warn) -> Any:
 
 
 def as_kind(value: Any, resource: Resource) -> Json:
-    """Return `value` as an object of the kind; apiVersion and kind are filled in where they are missing."""
+    """Return `value` as an object of the kind.
+
+    A core kind's apiVersion and kind are filled in where they are missing; a custom resource must bring its own, as to a
+    real API server.
+    """
     kind = resource.kind
     if not isinstance(value, dict):
         raise BadRequest(f"The body must be one {kind.name} object.", hint='Begin it with "{".')
+    if resource.source != "builtin" and not (value.get("apiVersion") and value.get("kind")):
+        missing = "apiVersion" if value.get("kind") else "kind"
+        raise BadRequest(
+            f"the object provided is unrecognized (must be of type {kind.name}): {missing} is missing",
+            hint=f'Add "apiVersion": "{kind.api_version}", "kind": "{kind.name}".',
+        )
     for field, expected in (("apiVersion", kind.api_version), ("kind", kind.name)):
         given = value.get(field) or expected
         if given != expected:

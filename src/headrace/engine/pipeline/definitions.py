@@ -90,10 +90,10 @@ class Definitions:
     def _status(self, raw: Json, before: Json) -> Json:
         spec, now = raw.get("spec") or {}, self._clock.now()
         names = spec.get("names") or {}
-        clash = "" if self.is_servers_own(raw) else self._clash(spec.get("group", ""), names)
+        reason, clash = ("", "") if self.is_servers_own(raw) else self._clash(spec.get("group", ""), names)
         conditions = before.get("conditions")
         if clash:
-            conditions = set_condition(conditions, "NamesAccepted", "False", "NameConflict", clash, now)
+            conditions = set_condition(conditions, "NamesAccepted", "False", reason, clash, now)
             conditions = set_condition(
                 conditions, "Established", "False", "NotAccepted", "not all names are accepted", now
             )
@@ -107,22 +107,30 @@ class Definitions:
         stored = list(dict.fromkeys([*(before.get("storedVersions") or ()), *kept]))
         return {"conditions": conditions, "acceptedNames": accepted, "storedVersions": stored}
 
-    def _clash(self, group: str, names: Json) -> str:
-        """Return which name another kind of the group has already; empty when all are free."""
-        plural = names.get("plural")
-        taken: set[str] = set()
-        for resource in self._registry:
-            kind = resource.kind
-            if kind.group == group and kind.plural != plural:
-                taken |= {kind.name, resource.list_kind, kind.plural, kind.singular, *kind.short_names}
-        wanted = [
-            plural,
-            names.get("singular"),
-            names.get("kind"),
-            names.get("listKind"),
-            *(names.get("shortNames") or ()),
-        ]
-        return next((f'"{name}" is already in use' for name in wanted if name in taken), "")
+    def _clash(self, group: str, names: Json) -> tuple[str, str]:
+        """Return reason and message about a name that another kind of the group has already; empty when all are free.
+
+        Of several the last is told (apiextensions-apiserver, `naming_controller.go`).
+        """
+        resources: set[str] = set()
+        kinds: set[str] = set()
+        for other in self._registry:
+            if other.kind.group == group and other.kind.plural != names.get("plural"):
+                resources |= {other.kind.plural, other.kind.singular, *other.kind.short_names}
+                kinds |= {other.kind.name, other.list_kind}
+        wanted = (
+            ("PluralConflict", [names.get("plural")], resources),
+            ("SingularConflict", [names.get("singular")], resources),
+            ("ShortNamesConflict", names.get("shortNames") or [], resources),
+            ("KindConflict", [names.get("kind")], kinds),
+            ("ListKindConflict", [names.get("listKind") or f"{names.get('kind')}List"], kinds),
+        )
+        told = ("", "")
+        for reason, asked, taken in wanted:
+            clashing = [f'"{name}" is already in use' for name in asked if name in taken]
+            if clashing:
+                told = (reason, clashing[0] if len(clashing) == 1 else f"[{', '.join(clashing)}]")
+        return told
 
 
 def resources_of(crd: Json) -> Iterator[Resource]:

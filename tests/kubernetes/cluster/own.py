@@ -1,0 +1,111 @@
+"""A cluster of this machine's own, in one directory: started, given nodes, and ended so that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import msgspec
+import psutil
+from tests.kubernetes.cluster import cgroups, node, programs
+from tests.kubernetes.cluster.control import API_SERVER, Control
+from tests.kubernetes.cluster.credentials import Credentials
+from tests.kubernetes.cluster.node import Node
+from tests.kubernetes.cluster.place import MOST_NODES, Place, choose
+from tests.kubernetes.cluster.processes import Processes
+
+
+class OwnCluster:
+    """The cluster in `directory`, which need not run yet. Another process may have started it."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._place_file = directory / "place.json"
+        self._processes = Processes(directory / "processes")
+        self.kubeconfig = directory / "credentials" / "admin.kubeconfig"
+
+    @property
+    def runs(self) -> bool:
+        """Whether its API server runs."""
+        return self._processes.find(API_SERVER) is not None
+
+    @property
+    def nodes(self) -> list[str]:
+        """The names of the nodes that were started."""
+        return [each.name for each in self._started_nodes()]
+
+    def start(self) -> None:
+        """Start the control plane; a node is added with `add_node`. Raises `Missing` where this machine cannot."""
+        programs.control_programs()
+        self._directory.mkdir(parents=True)
+        self._place_file.write_bytes(msgspec.json.encode(choose(self._directory)))
+        self._control().start()
+
+    def add_node(self) -> str:
+        """Start one more node and return its name; the API server finds it Ready a little later.
+
+        Raises `Missing` where this machine cannot run one.
+        """
+        if os.geteuid() != 0:
+            raise programs.Missing("A node needs root. Nothing that runs pods is tested. Run the tests as root.")
+        if lacks := node.missing():
+            raise programs.Missing(f"{lacks} Nothing that runs pods is tested.")
+        programs.node_programs()
+        control = self._control()
+        control.start_scheduler()
+        made = self._node(len(self._started_nodes()))
+        made.start(control.url)
+        return made.name
+
+    def import_image(self, archive: Path) -> None:
+        """Let pods on all nodes use the images of a Docker archive."""
+        for each in self._started_nodes():
+            each.import_image(archive)
+
+    def stop(self) -> None:
+        """End everything and remove it, the directory too; raises RuntimeError when something is left. Idempotent."""
+        if not self._place_file.exists():
+            return
+        place = self._place()
+        self._processes.kill_all()
+        if place.name in psutil.net_if_addrs():
+            subprocess.run(["ip", "link", "delete", place.name], check=True)
+        cgroups.remove(place.name)
+        shutil.rmtree(self._directory)
+        if left := leftovers(place):
+            raise RuntimeError("The cluster left behind: " + "; ".join(left))
+
+    def _place(self) -> Place:
+        return msgspec.json.decode(self._place_file.read_bytes(), type=Place)
+
+    def _credentials(self) -> Credentials:
+        return Credentials(self._directory / "credentials")
+
+    def _control(self) -> Control:
+        return Control(self._place(), self._processes, self._credentials())
+
+    def _node(self, index: int) -> Node:
+        return Node(self._place(), index, self._processes, self._credentials())
+
+    def _started_nodes(self) -> list[Node]:
+        names = self._processes.names()
+        nodes = [self._node(index) for index in range(MOST_NODES)]
+        return [each for each in nodes if each.name in names]
+
+
+def leftovers(place: Place) -> list[str]:
+    """Return what still is of a cluster that has ended: processes, mounts, network interfaces, cgroups."""
+    directory = str(place.directory)
+    found = [f"cgroup {path}" for path in cgroups.find(place.name)]
+    found += [f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if directory in line]
+    found += [f"interface {name}" for name in psutil.net_if_addrs() if name.startswith(place.name)]
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and any(directory in word for word in words):
+            found.append(f"process {process.pid} {' '.join(words)}")
+    return found
