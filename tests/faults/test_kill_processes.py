@@ -16,13 +16,15 @@ import psutil
 import pytest
 from tests.installation import Installation, free_port
 
-WORK = "i=0; while [ $i -lt 40 ]; do echo line $i; i=$((i+1)); sleep 0.1; done"
+WORK = "i=0; while [ $i -lt {seconds}0 ]; do echo line $i; i=$((i+1)); sleep 0.1; done"
 SECONDS = 4
+LONG_S = 12
+"""Of a job that must not end by itself meanwhile: on a busy machine a command takes seconds to begin."""
 
 
-def submit(installation: Installation, name: str) -> None:
+def submit(installation: Installation, name: str, seconds: int = SECONDS) -> None:
     """Run two workers for some seconds; their command names the installation, so that leftovers are found."""
-    command = ["sh", "-c", f"{WORK} # {installation.home}"]
+    command = ["sh", "-c", f"{WORK.format(seconds=seconds)} # {installation.home}"]
     installation.run("run", "--name", name, "-w", "2", "--memory", "128Mi", "--detach", "--", *command)
     installation.run("wait", f"trainjob/{name}", "--for", "phase=Running", "--timeout", "30s")
 
@@ -91,8 +93,8 @@ def test_pods_of_a_killed_world_are_lost_billed_to_the_last_proven_instant_and_t
     installation: Installation,
 ) -> None:
     installation.up()
-    world = installation.pid("world-own")  # asked before: on a busy machine the job would end meanwhile
-    submit(installation, "a")
+    world = installation.pid("world-own")
+    submit(installation, "a", LONG_S)
     time.sleep(random.Random("seed world").uniform(0.5, 2))
     os.kill(world, signal.SIGKILL)
     job = finished(installation, "a")
@@ -103,7 +105,7 @@ def test_pods_of_a_killed_world_are_lost_billed_to_the_last_proven_instant_and_t
 
 def test_all_at_once_and_a_new_start(installation: Installation) -> None:
     installation.up()
-    submit(installation, "a")
+    submit(installation, "a", LONG_S)
     for process in installation.processes():
         with contextlib.suppress(psutil.NoSuchProcess):  # it went down with one killed before
             process.kill()
