@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from headrace.clock import Clock
 from headrace.engine.pipeline import refusals
 from headrace.engine.pipeline.admission import admit
@@ -90,9 +92,14 @@ class Pipeline:
         return answer
 
     async def connect(self, user: User, request: Request, options: Json) -> Json:
-        """Authorise and admit a connection to an object, such as exec into a pod, and return the object as it is."""
+        """Authorise and admit a connection to an object, such as exec into a pod, and return the object as it is.
+
+        A WebSocket is opened with GET, and who may only read may not connect: `create` is needed for all but logs.
+        """
         resource = self.registry.of(request.kind)
         self._authorise(user, request, resource)
+        if request.verb == "get" and request.subresource != "log":
+            self._authorise(user, msgspec.structs.replace(request, verb="create"), resource)
         found = self._reader.get(request, resource)
         asked = AdmissionRequest(
             user=user,
