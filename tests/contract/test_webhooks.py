@@ -397,6 +397,121 @@ def test_subresources(configured: Configured, webhooks: WebhookServer) -> None:
     assert configured.send("GET", "p", plural="pods")[0] == 200
 
 
+def test_what_is_posted_to_subresources(configured: Configured, webhooks: WebhookServer, namespace: str) -> None:
+    rule = {"operations": ["CREATE"], "apiGroups": [""], "apiVersions": ["v1"]}
+    rule["resources"] = ["pods/binding", "serviceaccounts/token"]
+    configured.add("mutating", hook("m", webhooks.client("/m"), rules=[rule]))
+    webhooks.answers["/m"] = lambda _: {"allowed": False, "status": {"message": "no"}}
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main", "image": "host"}]}}
+    assert configured.send("POST", "", pod, plural="pods")[0] == 201
+    target = {"apiVersion": "v1", "kind": "Node", "name": "some-node"}
+    binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": target}
+    assert configured.send("POST", "p/binding", binding, plural="pods")[0] == 400
+    asked = webhooks.requests("/m")[-1]
+    assert asked["kind"] == {"group": "", "version": "v1", "kind": "Binding"}
+    assert asked["object"]["target"] == target
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot"}}
+    assert configured.send("POST", "", account, plural="serviceaccounts")[0] == 201
+    token = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"audiences": []}}
+    assert configured.send("POST", "robot/token", token, plural="serviceaccounts")[0] == 400
+    asked = webhooks.requests("/m")[-1]
+    assert asked["kind"] == {"group": "authentication.k8s.io", "version": "v1", "kind": "TokenRequest"}
+    assert (asked["operation"], asked["subResource"], asked["name"]) == ("CREATE", "token", "robot")
+
+
+@pytest.mark.parametrize("effect", ["mutating", "validating"])
+@pytest.mark.parametrize(
+    ("subresource", "query", "options"),
+    [
+        (
+            "exec",
+            "?command=echo&command=hello&stdout=true&container=main",
+            {"kind": "PodExecOptions", "container": "main", "stdout": True, "command": ["echo", "hello"]},
+        ),
+        ("portforward", "?ports=80", {"kind": "PodPortForwardOptions", "ports": [80]}),
+    ],
+)
+def test_connections(
+    configured: Configured, webhooks: WebhookServer, effect: str, subresource: str, query: str, options: Json
+) -> None:
+    rule = {"operations": ["CONNECT"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods/*"]}
+    configured.add(
+        effect,
+        hook("v", webhooks.client("/v"), rules=[rule], objectSelector={}),
+        hook("none", webhooks.client("/none"), rules=[rule]),  # a selector of labels is not met by what has none
+    )
+    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main", "image": "host"}]}}
+    assert configured.send("POST", "", pod, plural="pods")[0] == 201
+    webhooks.answers["/v"] = lambda _: {"allowed": False, "status": {"message": "keep out", "code": 403}}
+    code, body = configured.send("POST", f"p/{subresource}", query=query, plural="pods")
+    assert (code, body["message"]) == (403, 'admission webhook "v.test.example.org" denied the request: keep out')
+    [asked] = webhooks.requests("/v")
+    assert (asked["operation"], asked["subResource"], asked["name"]) == ("CONNECT", subresource, "p")
+    assert asked["kind"] == asked["requestKind"] == {"group": "", "version": "v1", "kind": options["kind"]}
+    assert asked["resource"] == {"group": "", "version": "v1", "resource": "pods"}
+    assert asked["object"] == {"apiVersion": "v1", **options}
+    assert (asked["oldObject"], asked["options"]) == (None, None)
+    assert webhooks.requests("/none") == []
+
+
+def test_a_namespace_is_its_own(facade: Any, configured: Configured, webhooks: WebhookServer, namespace: str) -> None:
+    rule = {"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["namespaces"]}
+    ours = {"matchLabels": {"of": namespace}}
+    about = hook("v", webhooks.client("/v"), rules=[rule | {"scope": "Cluster"}], namespaceSelector=ours)
+    configured.add("validating", about)
+    other = f"{namespace}-other"
+    facade.call("POST", "/api/v1/namespaces", {"metadata": {"name": other, "labels": {"of": namespace}}})
+    facade.call("DELETE", f"/api/v1/namespaces/{other}")
+    created, deleted, *_ = webhooks.requests("/v")
+    for asked in (created, deleted):
+        assert (asked["name"], asked["namespace"]) == (other, other)
+    assert (created["operation"], deleted["operation"]) == ("CREATE", "DELETE")
+
+
+@pytest.fixture
+def things(facade: Any, namespace: str) -> Iterator[str]:
+    """A kind of two versions; the path of its objects but for the version."""
+    group = f"{namespace}.example.org"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    versions = [{"name": name, "served": True, "storage": name == "v1", "schema": schema} for name in ("v1", "v2")]
+    names = {"plural": "things", "singular": "thing", "kind": "Thing"}
+    spec = {"group": group, "scope": "Namespaced", "names": names, "versions": versions}
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    facade.call("POST", definitions, {"metadata": {"name": f"things.{group}"}, "spec": spec})
+    deadline = time.monotonic() + WITHIN_S
+    with facade.client() as client:
+        while not client.get(f"/apis/{group}/v2/things").is_success:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    yield f"/apis/{group}"
+    facade.call("DELETE", f"{definitions}/things.{group}")
+
+
+@pytest.mark.parametrize(("policy", "is_asked"), [("Equivalent", True), ("Exact", False)])
+def test_other_versions_are_equivalent(
+    facade: Any,
+    configured: Configured,
+    webhooks: WebhookServer,
+    namespace: str,
+    things: str,
+    policy: str,
+    is_asked: bool,
+) -> None:
+    group = things.removeprefix("/apis/")
+    rule = {"operations": ["*"], "apiGroups": [group], "apiVersions": ["v1"], "resources": ["things"]}
+    configured.add("mutating", hook("m", webhooks.client("/m"), rules=[rule], matchPolicy=policy))
+    webhooks.answers["/m"] = add_label("a", "b")
+    body = {"apiVersion": f"{group}/v2", "kind": "Thing", "metadata": {"name": "t"}}
+    made = facade.call("POST", f"{things}/v2/namespaces/{namespace}/things", body)
+    assert made["apiVersion"] == f"{group}/v2"
+    assert made["metadata"].get("labels") == ({"a": "b"} if is_asked else None)
+    if is_asked:
+        [asked] = webhooks.requests("/m")
+        assert (asked["kind"]["version"], asked["requestKind"]["version"]) == ("v1", "v2")
+        assert (asked["resource"]["version"], asked["requestResource"]["version"]) == ("v1", "v2")
+        assert asked["object"]["apiVersion"] == f"{group}/v1"
+
+
 # -- webhooks that fail ------------------------------------------------------------------------------------------------
 
 

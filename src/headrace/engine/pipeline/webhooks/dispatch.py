@@ -150,7 +150,8 @@ class Webhooks:
             kind=_KINDS.get(request.subresource, kind.name),
             subresource=request.subresource,
             namespace=namespace,
-            labels=[_labels(raw) for raw in (request.object, request.old) if raw is not None],
+            # What has no metadata, as options of connections, meets no selector but the empty one.
+            labels=[_labels(raw) for raw in (request.object, request.old) if raw is not None and "metadata" in raw],
             namespace_labels=self._namespace_labels(request, resource, namespace),
             equivalents=[
                 Resource(other.kind.group, other.kind.version, other.kind.plural)
