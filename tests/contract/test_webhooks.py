@@ -28,6 +28,8 @@ GROUP = "/apis/admissionregistration.k8s.io/v1"
 KINDS = {"mutating": "MutatingWebhookConfiguration", "validating": "ValidatingWebhookConfiguration"}
 CONFIG_MAPS = {"operations": ["*"], "apiGroups": [""], "apiVersions": ["v1"], "resources": ["configmaps"]}
 WITHIN_S = 20.0
+CLOSE = {"connection": "close"}
+"""A kept connection would outlive this server."""
 
 
 class WebhookServer:
@@ -54,7 +56,10 @@ class WebhookServer:
         if isinstance(answer, float):
             await anyio.sleep(answer)
             answer = {"allowed": True}
-        return answer if isinstance(answer, Response) else _answered(review, answer)
+        if isinstance(answer, Response):
+            answer.headers.update(CLOSE)
+            return answer
+        return _answered(review, answer)
 
     def requests(self, path: str) -> list[Json]:
         return [review["request"] for asked, review in self.asked if asked == path]
@@ -65,7 +70,8 @@ class WebhookServer:
 
 def _answered(review: Json, response: Json) -> Response:
     uid = {"uid": review["request"]["uid"]}
-    return JSONResponse({"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": uid | response})
+    body = {"kind": "AdmissionReview", "apiVersion": review["apiVersion"], "response": uid | response}
+    return JSONResponse(body, headers=CLOSE)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +80,6 @@ def webhook_server(run_server: Any, authority: Any) -> Iterator[WebhookServer]:
 
     async def serve(run: Callable[[ASGIApp], Awaitable[None]]) -> None:
         await run(made.app)
-        await anyio.sleep(0.1)  # connections that clients keep are closed on this loop
 
     with run_server(serve, authority.server("webhook")) as port:
         made.url = f"https://127.0.0.1:{port}"

@@ -11,12 +11,19 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from headrace.engine.pipeline.webhooks.review import Unusable
 from headrace.engine.store.store import Key, Store
 from headrace.spec.core.webhooks import ServiceReference, WebhookClientConfig
 from headrace.spec.kind import Json
 from headrace.spec.kinds import POD, SERVICE
 from headrace.spec.selectors import matches_labels
+
+
+class Nowhere(Exception):
+    """A Service leads to nobody: the URL that would have been asked, and why not."""
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(why)
+        self.url = url
 
 
 class Place(NamedTuple):
@@ -45,7 +52,7 @@ class Addresses:
         self._store = store
 
     def of(self, client: WebhookClientConfig) -> Place:
-        """Return where a webhook is; raises Unusable with the sentence why nowhere."""
+        """Return where a webhook is; raises Nowhere."""
         if client.service is not None:
             return self._service(client.service)
         url = urlsplit(client.url or "")
@@ -58,17 +65,17 @@ class Addresses:
         url = f"https://{server_name}:{port}{reference.path or ''}"
         stored = self._store.get(Key(SERVICE.resource, namespace, name))
         if stored is None:
-            raise _unresolved(url, f'service "{name}" not found')
+            raise Nowhere(url, f'service "{name}" not found')
         spec: Json = stored.raw.get("spec") or {}
         given = next((one for one in spec.get("ports") or () if one.get("port") == port), None)
         if spec.get("type") == "ExternalName":
             return Place(url, str(spec.get("externalName")), port, server_name)
         if given is None:
-            raise _unresolved(url, f'no service port {port} found for service "{name}"')
+            raise Nowhere(url, f'no service port {port} found for service "{name}"')
         pods = self._store.page(POD.resource, namespace=namespace).items
         found = endpoints(spec.get("selector") or {}, given.get("targetPort", port), pods)
         if not found:
-            raise _unresolved(url, f'no endpoints available for service "{name}"')
+            raise Nowhere(url, f'no endpoints available for service "{name}"')
         host, target = random.choice(found)  # noqa: S311 load balancing needs no secrecy
         return Place(url, host, target, server_name)
 
@@ -94,7 +101,3 @@ def _port(pod: Json, target: int | str) -> int:
             if port.get("name") == target:
                 return int(port["containerPort"])
     return 0
-
-
-def _unresolved(url: str, why: str) -> Unusable:
-    return Unusable(f'failed to call webhook: Post "{url}": {why}')

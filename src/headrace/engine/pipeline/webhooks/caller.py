@@ -14,7 +14,7 @@ from types import TracebackType
 import anyio
 import httpx2
 
-from headrace.engine.pipeline.webhooks.addressing import Addresses, Place
+from headrace.engine.pipeline.webhooks.addressing import Addresses, Nowhere, Place
 from headrace.engine.pipeline.webhooks.review import Unusable
 from headrace.engine.store.store import Store
 from headrace.spec.core.webhooks import WebhookClientConfig
@@ -64,9 +64,12 @@ class HttpsCaller:
 
     async def call(self, client: WebhookClientConfig, body: bytes, timeout_s: int) -> bytes:
         """Post a review and return the answer; raises Unusable."""
-        place = self._addresses.of(client)
         http = await self._client(client.ca_bundle)
-        shown = f"{place.url if _has_path(place.url) else f'{place.url}/'}?timeout={timeout_s}s"
+        try:
+            place = self._addresses.of(client)
+        except Nowhere as error:
+            raise _failed(_shown(error.url, timeout_s), str(error)) from error
+        shown = _shown(place.url, timeout_s)
         try:
             with anyio.fail_after(timeout_s):
                 status, content_type, answer = await self._post(http, place, body, timeout_s)
@@ -96,7 +99,7 @@ class HttpsCaller:
                     return response.status_code, response.headers.get("content-type", ""), await _read(response)
                 finally:
                     await response.aclose()
-            except httpx2.RemoteProtocolError:
+            except (httpx2.RemoteProtocolError, httpx2.ReadError, httpx2.WriteError):
                 # A kept connection that the other side closed at this very moment; nothing was answered on it.
                 if is_last:
                     raise
@@ -189,5 +192,6 @@ def _failed(url: str, why: str) -> Unusable:
     return Unusable(f'failed to call webhook: Post "{url}": {why}')
 
 
-def _has_path(url: str) -> bool:
-    return url.count("/") > 2
+def _shown(url: str, timeout_s: int) -> str:
+    has_path = url.count("/") > 2
+    return f"{url}{'' if has_path else '/'}?timeout={timeout_s}s"
