@@ -34,6 +34,7 @@ STORED = {
         "Service",
         "ServiceAccount",
     ),
+    ("admissionregistration.k8s.io", "v1"): ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"),
     ("apiextensions.k8s.io", "v1"): ("CustomResourceDefinition",),
     ("coordination.k8s.io", "v1"): ("Lease",),
     ("scheduling.k8s.io", "v1"): ("PriorityClass",),

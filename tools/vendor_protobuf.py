@@ -25,6 +25,7 @@ META = "k8s.io/apimachinery/pkg/apis/meta/v1"
 EXTENSIONS = "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 PACKAGES = {
     "": "k8s.io/api/core/v1",
+    "admissionregistration.k8s.io": "k8s.io/api/admissionregistration/v1",
     "apiextensions.k8s.io": EXTENSIONS,
     "authentication.k8s.io": "k8s.io/api/authentication/v1",
     "authorization.k8s.io": "k8s.io/api/authorization/v1",

@@ -33,6 +33,7 @@ from headrace.engine.facade.node_proxy import NodeProxy
 from headrace.engine.facade.options import UVICORN_OPTIONS
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.seeding import builtin_registry, seed
+from headrace.engine.pipeline.webhooks.caller import HttpsCaller
 from headrace.engine.pki import Authority, Certificate
 from headrace.engine.store.store import Store
 from headrace.engine.tokens import AccountTokens, StaticTokens
@@ -132,9 +133,14 @@ def own_facade(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -
     accounts = AccountTokens(directory / "accounts.key", SystemClock())
 
     async def serve(run: Callable[[ASGIApp], Awaitable[None]]) -> None:
-        async with Store(directory / "objects.db") as store:
+        async with Store(directory / "objects.db") as store, HttpsCaller(store) as caller:
             pipeline = Pipeline(
-                store, builtin_registry(), authoriser=GroupAuthoriser(), clock=SystemClock(), tokens=accounts
+                store,
+                builtin_registry(),
+                authoriser=GroupAuthoriser(),
+                clock=SystemClock(),
+                tokens=accounts,
+                caller=caller,
             )
             await seed(pipeline)
             proxy = NodeProxy(

@@ -1,4 +1,4 @@
-"""The node's HTTPS endpoint, with kubelet's paths: logs, exec, pods, healthz. The façade is its only caller.
+"""The node's HTTPS endpoint, with kubelet's paths: logs, exec, ports, pods, healthz. The façade is its only caller.
 
 Roles give it TLS and ask for the façade's client certificate; nothing here is for anybody else's eyes.
 Source: kubernetes `pkg/kubelet/server/server.go`; `k8s.io/kubelet/pkg/cri/streaming/remotecommand` (WebSocket
@@ -24,6 +24,8 @@ from headrace.clock import Clock, parse_time
 from headrace.errors import HeadraceError, InvalidSpec
 from headrace.node import exec as commands
 from headrace.node.logs import LogOptions
+from headrace.node.port_forward import PortForward
+from headrace.node.ports import PodPorts
 from headrace.spec.kind import Json
 
 LogSink = Callable[[bytes], Awaitable[None]]
@@ -59,6 +61,10 @@ class NodeView(Protocol):
         """Run a command in a running container and return its exit code."""
         ...
 
+    def ports(self, namespace: str, pod: str, uid: str = "") -> PodPorts:
+        """Return the ports of a running pod."""
+        ...
+
     def check_running(self, namespace: str, pod: str, container: str) -> None:
         """Raise NotFound or Conflict unless the container runs."""
         ...
@@ -67,6 +73,7 @@ class NodeView(Protocol):
 def app(node: NodeView, clock: Clock) -> Starlette:
     """Return the ASGI application of one node."""
     endpoint = _Endpoint(node, clock)
+    forward = PortForward(node.ports)
     return Starlette(
         routes=[
             Route("/healthz", endpoint.healthz),
@@ -74,9 +81,11 @@ def app(node: NodeView, clock: Clock) -> Starlette:
             Route("/containerLogs/{namespace}/{pod}/{container}", endpoint.logs),
             WebSocketRoute("/exec/{namespace}/{pod}/{container}", endpoint.exec),
             WebSocketRoute("/exec/{namespace}/{pod}/{uid}/{container}", endpoint.exec),
+            WebSocketRoute("/portForward/{namespace}/{pod}", forward.serve),
+            WebSocketRoute("/portForward/{namespace}/{pod}/{uid}", forward.serve),
             Route("/exec/{rest:path}", endpoint.not_by_spdy, methods=["GET", "POST"]),
             Route("/attach/{rest:path}", endpoint.unsupported, methods=["GET", "POST"]),
-            Route("/portForward/{rest:path}", endpoint.unsupported, methods=["GET", "POST"]),
+            Route("/portForward/{rest:path}", endpoint.not_by_spdy, methods=["GET", "POST"]),
         ]
     )
 
@@ -132,8 +141,8 @@ class _Endpoint:
             }
         await channel.finish(status)
 
-    async def not_by_spdy(self, _request: Request) -> Response:
-        return PlainTextResponse("exec is served by WebSocket only", 400)
+    async def not_by_spdy(self, request: Request) -> Response:
+        return PlainTextResponse(f"{request.url.path.split('/')[1]} is served by WebSocket only", 400)
 
     async def unsupported(self, request: Request) -> Response:
         return PlainTextResponse(

@@ -8,6 +8,7 @@ from headrace.errors import HeadraceError, NotFound
 from headrace.node import exec as commands
 from headrace.node import logs, status
 from headrace.node.logs import LogOptions
+from headrace.node.ports import PodPorts
 from headrace.node.shared import Shared
 from headrace.node.worker import Worker
 from headrace.spec.kind import Json
@@ -85,10 +86,33 @@ class View:
             self._shared.world, pod=uid, container=container, argv=argv, channel=channel, stdin=stdin, tty=tty
         )
 
+    def ports(self, namespace: str, pod: str, uid: str = "") -> PodPorts:
+        worker = self._find_pod(namespace, pod)
+        if uid and worker.pod.uid != uid:
+            raise NotFound(f'pod "{pod}" of namespace {namespace} with uid {uid} is not on node {self._shared.name}.')
+        if not worker.record.any_running:
+            phase = worker.pod.phase
+            raise NotRunning(f"unable to forward port because pod is not running. Current status={phase}")
+
+        async def until_gone() -> None:
+            while True:
+                changed = worker.changed
+                record = worker.record
+                is_ending = worker.is_gone or worker.pod.is_terminal or record.ending is not None
+                if record.released or (is_ending and not record.any_running):
+                    return
+                await changed.wait()
+
+        return PodPorts(self._shared.world, namespace, pod, worker.pod.uid, worker.record.address, until_gone)
+
     def _find(self, namespace: str, pod: str, container: str) -> Worker:
+        worker = self._find_pod(namespace, pod)
+        if container not in worker.pod.by_name:
+            raise NotFound(f'container "{container}" is not in pod "{pod}" of namespace {namespace}.')
+        return worker
+
+    def _find_pod(self, namespace: str, pod: str) -> Worker:
         for worker in self._workers():
             if (worker.pod.namespace, worker.pod.name) == (namespace, pod):
-                if container not in worker.pod.by_name:
-                    raise NotFound(f'container "{container}" is not in pod "{pod}" of namespace {namespace}.')
                 return worker
         raise NotFound(f'pod "{pod}" of namespace {namespace} is not on node {self._shared.name}.')

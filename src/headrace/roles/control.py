@@ -26,6 +26,7 @@ from headrace.engine.keyfiles import write_private
 from headrace.engine.pipeline.pipeline import Pipeline
 from headrace.engine.pipeline.request import SYSTEM
 from headrace.engine.pipeline.seeding import builtin_registry, seed
+from headrace.engine.pipeline.webhooks.caller import HttpsCaller
 from headrace.engine.pki import Authority
 from headrace.engine.store.store import Store
 from headrace.engine.tokens import AccountTokens, StaticTokens
@@ -58,8 +59,10 @@ async def main(home: Home) -> None:
     static = StaticTokens(home.pki / "tokens.csv")
     accounts = AccountTokens(home.pki / "accounts.key", clock)
     ledger = await anyio.to_thread.run_sync(Ledger, home.ledger)
-    async with Store(home.store) as store:
-        pipeline = Pipeline(store, builtin_registry(), clock=clock, authoriser=EmbeddedAuthoriser(), tokens=accounts)
+    async with Store(home.store) as store, HttpsCaller(store) as caller:
+        pipeline = Pipeline(
+            store, builtin_registry(), clock=clock, authoriser=EmbeddedAuthoriser(), tokens=accounts, caller=caller
+        )
         proxy = NodeProxy(
             authority=authority.certificate,
             certificate=authority.client("facade", user="headrace:facade", groups=("system:masters",)),

@@ -10,8 +10,9 @@ import signal
 import socket
 from collections.abc import Callable, Mapping
 
-from headrace.sandbox import orders, plain, pod
+from headrace.sandbox import listening, orders, plain, pod
 from headrace.sandbox.containers import Container, Pod
+from headrace.sandbox.jobs import answer_from_child
 from headrace.sandbox.journal import Entry, Journal
 from headrace.sandbox.loop import Loop
 from headrace.sandbox.mounts import end_connections
@@ -20,6 +21,7 @@ from headrace.sandbox.starting import Setting, Starts
 from headrace.sandbox.wire import Message, Refusal
 
 _LONGEST_HOSTNAME = 64
+_LISTENERS_WITHIN_S = 10.0
 
 
 class Pods:
@@ -36,6 +38,7 @@ class Pods:
         self.handlers: dict[str, Handler] = {
             "pod.create": self._create,
             "pod.remove": self._remove,
+            "pod.listening": self._listening,
             "container.start": self._start,
             "container.signal": self._signal,
         }
@@ -111,6 +114,22 @@ class Pods:
         for container in found.containers.values():
             container.signal(signal.SIGTERM)
         self._loop.later(grace_s, lambda: self._kill(found))
+
+    def _listening(self, call: Call) -> None:
+        """Tell at which of `addresses` nobody but the pod answers `port`; see `listening.py`."""
+        found = self._pod(orders.text(call.request, "pod"))
+        port, addresses = (
+            orders.whole(call.request, "port", least=1),
+            orders.strings(call.request, "addresses", least=1),
+        )
+        firsts = [listening.pid_of(one.init_fd) for one in found.containers.values() if one.init_fd >= 0]
+
+        def look() -> Message:
+            members = plain.descendants(found.pid) if self._setting.is_plain else listening.processes_beside(firsts)
+            chosen = listening.choose(listening.listeners_at(port), listening.sockets_of(members), addresses)
+            return {"address": chosen.address, "foreign": chosen.is_foreign}
+
+        answer_from_child(self._loop, call, look, timeout_s=_LISTENERS_WITHIN_S)
 
     def _kill(self, victim: Pod) -> None:
         if self._pods.get(victim.name) is victim:

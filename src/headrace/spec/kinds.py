@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.spec.core import config, coordination, network, node, pod, scheduling, storage
+from headrace.spec.core import config, coordination, network, node, pod, scheduling, storage, webhooks
 from headrace.spec.fluid import dataset, operation, runtime
 from headrace.spec.headrace import pool, queue, trainjob
 from headrace.spec.kind import Column, Kind
@@ -224,6 +224,26 @@ PRIORITY_CLASS = Kind(
     short_names=("pc",),
     columns=(Column("Value", ".value", "integer"), Column("Global-Default", ".globalDefault", "boolean"), _AGE),
 )
+MUTATING_WEBHOOKS = Kind(
+    group="admissionregistration.k8s.io",
+    version="v1",
+    name="MutatingWebhookConfiguration",
+    plural="mutatingwebhookconfigurations",
+    view=webhooks.MutatingWebhookConfiguration,
+    namespaced=False,
+    categories=("api-extensions",),
+    columns=(Column("Webhooks", ".webhooks[*].name"), _AGE),
+)
+VALIDATING_WEBHOOKS = Kind(
+    group="admissionregistration.k8s.io",
+    version="v1",
+    name="ValidatingWebhookConfiguration",
+    plural="validatingwebhookconfigurations",
+    view=webhooks.ValidatingWebhookConfiguration,
+    namespaced=False,
+    categories=("api-extensions",),
+    columns=(Column("Webhooks", ".webhooks[*].name"), _AGE),
+)
 CRD = Kind(
     group="apiextensions.k8s.io",
     version="v1",
@@ -416,6 +436,8 @@ CORE_KINDS: tuple[Kind[Any], ...] = (
     CSI_NODE,
     LEASE,
     PRIORITY_CLASS,
+    MUTATING_WEBHOOKS,
+    VALIDATING_WEBHOOKS,
     CRD,
 )
 FLUID_KINDS: tuple[Kind[Any], ...] = (

@@ -129,7 +129,8 @@ async def test_logs_and_pods(node: Any) -> None:
         assert (await http.get(f"{base}/containerLogs/ns/p/app?tailLines=many")).status_code == 422
         items = (await http.get(f"{base}/pods")).json()["items"]
         assert [item["status"]["phase"] for item in items] == ["Running"]
-        assert (await http.post(f"{base}/portForward/ns/p")).status_code == 501
+        assert (await http.post(f"{base}/portForward/ns/p")).status_code == 400
+        assert (await http.post(f"{base}/attach/ns/p")).status_code == 501
         async with http.stream("GET", f"{base}/containerLogs/ns/p/app?follow=true") as answer:
             async for text in answer.aiter_text():
                 assert text == "hello\n"

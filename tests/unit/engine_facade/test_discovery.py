@@ -50,7 +50,10 @@ def test_core_resources_and_their_subresources() -> None:
         "verbs": ["create"],
     }
     assert rows["serviceaccounts/token"]["kind"] == "TokenRequest"
-    assert "pods/portforward" not in rows
+    assert (rows["pods/portforward"]["kind"], rows["pods/portforward"]["verbs"]) == (
+        "PodPortForwardOptions",
+        ["create", "get"],
+    )
     assert "pods/attach" not in rows
 
 
@@ -59,7 +62,7 @@ def test_aggregated_discovery_says_the_same() -> None:
     core = decoded(discovery.aggregated(core=True))["items"][0]
     assert core["versions"][0]["resources"][0]["resource"] == "pods"
     subresources = {s["subresource"] for s in core["versions"][0]["resources"][0]["subresources"]}
-    assert subresources == {"status", "log", "exec", "binding", "eviction"}
+    assert subresources == {"status", "log", "exec", "portforward", "binding", "eviction"}
     groups = {item["metadata"]["name"]: item["versions"] for item in decoded(discovery.aggregated(core=False))["items"]}
     assert list(groups) == ["authentication.k8s.io", "authorization.k8s.io", "headrace.io"]
     job = groups["headrace.io"][0]["resources"][0]

@@ -63,6 +63,8 @@ def test_cluster_scoped_kinds() -> None:
         "CSINode",
         "PriorityClass",
         "CustomResourceDefinition",
+        "MutatingWebhookConfiguration",
+        "ValidatingWebhookConfiguration",
         "ThinRuntimeProfile",
         "Pool",
         "Queue",

@@ -14,6 +14,7 @@ from headrace.spec.kinds import (
     CRD,
     CSI_DRIVER,
     LEASE,
+    MUTATING_WEBHOOKS,
     NODE,
     PERSISTENT_VOLUME,
     PERSISTENT_VOLUME_CLAIM,
@@ -22,6 +23,7 @@ from headrace.spec.kinds import (
     SERVICE,
     STORAGE_CLASS,
     TRAIN_JOB,
+    VALIDATING_WEBHOOKS,
 )
 from headrace.spec.validation import validate
 
@@ -155,3 +157,24 @@ def test_a_definition_without_a_schema() -> None:
 )
 def test_updates(kind: Kind[Any], old: Json, new: Json, paths: list[str]) -> None:
     assert _paths(kind, new, old) == paths
+
+
+@pytest.mark.parametrize(
+    ("service", "paths"),
+    [
+        ({"namespace": "n", "name": ""}, ["webhooks[0].clientConfig.service.name"]),
+        ({"namespace": "", "name": "s"}, ["webhooks[0].clientConfig.service.namespace"]),
+        ({"namespace": "n", "name": "s", "path": "//"}, ["webhooks[0].clientConfig.service.path"]),
+        ({"namespace": "n", "name": "s", "path": "/a/b/"}, []),
+    ],
+)
+def test_services_of_webhooks(service: Json, paths: list[str]) -> None:
+    """Kubernetes takes name and namespace for each other here (it says of an empty name that the namespace is required)."""
+    hook = {
+        "name": "a.example.org",
+        "clientConfig": {"service": service},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    for kind in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS):
+        assert _paths(kind, {"webhooks": [hook]}) == paths

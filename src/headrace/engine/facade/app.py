@@ -23,7 +23,8 @@ from headrace.engine.facade.discovery import Discovery
 from headrace.engine.facade.documents import DocumentRoutes
 from headrace.engine.facade.guard import Guard
 from headrace.engine.facade.node_proxy import NodeProxy
-from headrace.engine.facade.pods import CONNECTED, PodStreams, refuse_socket
+from headrace.engine.facade.pods import CONNECTED, PodStreams
+from headrace.engine.facade.relay import refuse_socket
 from headrace.engine.facade.resources import Resources
 from headrace.engine.facade.reviews import Reviews
 from headrace.engine.facade.target import parse
@@ -53,7 +54,7 @@ def build_app(
     Args:
         static: bearer tokens of people and nodes.
         accounts: service accounts' tokens; None where none are honoured.
-        node_proxy: the way to pods' logs and commands; None answers them with 501.
+        node_proxy: the way to pods' logs, commands and ports; None answers them with 501.
         extensions: further routes at or below `/apis/<group>/<version>`; `request.user` is the pipeline's `User`.
             Their callers are authorised by the group, resource and namespace of the path like all others. The group
             is listed in discovery; a route at its very root answers what resources it has.

@@ -22,6 +22,7 @@ SUBRESOURCE_VERBS: dict[str, tuple[str, ...]] = {
     "scale": _UPDATE,
     "log": ("get",),
     "exec": ("create", "get"),
+    "portforward": ("create", "get"),
     "binding": _CREATE,
     "eviction": _CREATE,
     "token": _CREATE,
@@ -31,6 +32,7 @@ SUBRESOURCE_VERBS: dict[str, tuple[str, ...]] = {
 
 _RESPONSE_KINDS: dict[str, tuple[str, str, str]] = {
     "exec": ("", "v1", "PodExecOptions"),
+    "portforward": ("", "v1", "PodPortForwardOptions"),
     "binding": ("", "v1", "Binding"),
     "eviction": ("policy", "v1", "Eviction"),
     "token": ("authentication.k8s.io", "v1", "TokenRequest"),

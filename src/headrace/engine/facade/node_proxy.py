@@ -1,4 +1,4 @@
-"""The way to a pod's logs and commands: its node's agent, over HTTPS, at the kubelet's own URLs.
+"""The way to a pod's logs, commands and ports: its node's agent, over HTTPS, at the kubelet's own URLs.
 
 The agent is where the Node object says (`status.addresses`, `status.daemonEndpoints.kubeletEndpoint`); it is proved by
 our authority, and the façade proves itself with a client certificate of the same. Shapes of the URLs:
@@ -44,7 +44,7 @@ class Agent(NamedTuple):
 
 
 class NodeProxy:
-    """Opens logs and exec streams on nodes' agents.
+    """Opens logs, exec streams and ports on nodes' agents.
 
     Args:
         authority: PEM file of the authority that signed the agents' certificates.
@@ -123,7 +123,24 @@ class NodeProxy:
         async with connect(url, host=agent.host, port=agent.port, tls=self._tls, subprotocols=subprotocols) as socket:
             yield socket
 
+    @asynccontextmanager
+    async def forward(
+        self, pod: Json, ports: Iterable[int], *, subprotocols: Sequence[str]
+    ) -> AsyncIterator[NodeSocket]:
+        """Open a WebSocket to a pod's ports; what it carries is between the client and the agent.
 
-def _path(what: str, pod: Json, container: str) -> str:
+        Args:
+            ports: of the subprotocols that need to know them from the start.
+
+        Raises AgentRefused with the agent's sentence, Unavailable when it cannot be reached.
+        """
+        agent = await self.agent_of(pod)
+        query = urlencode([("port", str(port)) for port in ports])
+        url = f"wss://{agent.authority}{_path('portForward', pod)}{'?' if query else ''}{query}"
+        async with connect(url, host=agent.host, port=agent.port, tls=self._tls, subprotocols=subprotocols) as socket:
+            yield socket
+
+
+def _path(what: str, pod: Json, *more: str) -> str:
     meta = pod["metadata"]
-    return "/".join(["", what, *(quote(part, safe="") for part in (meta["namespace"], meta["name"], container))])
+    return "/".join(["", what, *(quote(part, safe="") for part in (meta["namespace"], meta["name"], *more))])

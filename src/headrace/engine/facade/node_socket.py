@@ -1,6 +1,6 @@
 """A WebSocket to a node's agent, on AnyIO: the protocol is `websockets`' own, without its event loop.
 
-Only what exec needs: binary messages both ways, pings answered, one closing handshake.
+Only what exec and port-forward need: messages both ways, pings answered, one closing handshake.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 from anyio.abc import ByteStream
 from websockets.client import ClientProtocol
-from websockets.exceptions import InvalidStatus
+from websockets.datastructures import Headers
+from websockets.exceptions import InvalidStatus, NegotiationError
 from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.typing import Subprotocol
@@ -35,21 +36,25 @@ class NodeSocket:
         self._protocol = protocol
         self._sending = anyio.Lock()
         self._parts: list[bytes] = []
-        self._arrived: deque[bytes] = deque()
+        self._is_text = False
+        self._arrived: deque[bytes | str] = deque()
 
     @property
     def subprotocol(self) -> str:
         """What both sides agreed on, such as `v5.channel.k8s.io`; empty for none."""
         return self._protocol.subprotocol or ""
 
-    async def send(self, message: bytes) -> None:
-        """Send one binary message; does nothing once the connection is closed."""
+    async def send(self, message: bytes | str) -> None:
+        """Send one message, binary or text; does nothing once the connection is closed."""
         async with self._sending:
             if self._protocol.state is State.OPEN:
-                self._protocol.send_binary(message)
+                if isinstance(message, str):
+                    self._protocol.send_text(message.encode())
+                else:
+                    self._protocol.send_binary(message)
                 await self._flush()
 
-    async def receive(self) -> bytes | None:
+    async def receive(self) -> bytes | str | None:
         """Return the next message, None when the agent has closed."""
         while not self._arrived:
             if not await self._read():
@@ -89,9 +94,12 @@ class NodeSocket:
             self._protocol.receive_data(data)
         for event in self._protocol.events_received():
             if isinstance(event, Frame) and event.opcode in {Opcode.BINARY, Opcode.TEXT, Opcode.CONT}:
+                if event.opcode is not Opcode.CONT:
+                    self._is_text = event.opcode is Opcode.TEXT
                 self._parts.append(bytes(event.data))
                 if event.fin:
-                    self._arrived.append(b"".join(self._parts))
+                    message = b"".join(self._parts)
+                    self._arrived.append(message.decode(errors="replace") if self._is_text else message)
                     self._parts = []
         return bool(data)
 
@@ -100,6 +108,18 @@ class NodeSocket:
             if data:
                 with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
                     await self._stream.send(data)
+
+
+class _Lenient(ClientProtocol):
+    """Takes what was offered, token or not: Kubernetes' names have slashes in them (see `websockets.py`)."""
+
+    def process_subprotocol(self, headers: Headers) -> Subprotocol | None:
+        chosen = headers.get("Sec-WebSocket-Protocol")
+        if chosen is None:
+            return None
+        if chosen not in (self.available_subprotocols or ()):
+            raise NegotiationError(f"unsupported subprotocol: {chosen}")
+        return Subprotocol(chosen)
 
 
 @asynccontextmanager
@@ -117,7 +137,7 @@ async def connect(
         raise unreachable(host, port, error) from error
     async with stream:
         offered = [Subprotocol(name) for name in subprotocols]
-        protocol = ClientProtocol(parse_uri(url), subprotocols=offered, max_size=_MESSAGE_LIMIT_BYTES)
+        protocol = _Lenient(parse_uri(url), subprotocols=offered or None, max_size=_MESSAGE_LIMIT_BYTES)
         socket = NodeSocket(stream, protocol)
         try:
             with anyio.fail_after(CONNECT_DEADLINE_S):

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import partial
 
-import anyio
 import msgspec
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketState
 
 from headrace.engine.facade import answers
 from headrace.engine.facade.node_proxy import NodeProxy
-from headrace.engine.facade.node_socket import NodeSocket
+from headrace.engine.facade.pod_ports import PodPorts
+from headrace.engine.facade.relay import refuse_socket, relay
 from headrace.engine.facade.target import Target
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.refusals import BadRequest, MethodNotAllowed
@@ -32,16 +31,12 @@ _LOG_OPTIONS = ("previous", "timestamps", "sinceSeconds", "sinceTime", "tailLine
 _SUBPROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _ABSENT = {
     "attach": Unsupported("Attaching to a running container is not served here.", hint="Use `kubectl logs -f`."),
-    "portforward": Unsupported(
-        "Port forwarding is not served here.",
-        hint="Pods listen on addresses of this machine: see `kubectl get pods -o wide`.",
-    ),
     "proxy": Unsupported("Proxying to pods is not served here.", hint="Ask the pod at its own address."),
 }
 
 
 class PodStreams:
-    """Serves `pods/log` and `pods/exec`, and says what is not served.
+    """Serves `pods/log`, `pods/exec` and `pods/portforward`, and says what is not served.
 
     Args:
         proxy: the way to the agents; None where no node has one.
@@ -50,9 +45,12 @@ class PodStreams:
     def __init__(self, pipeline: Pipeline, proxy: NodeProxy | None) -> None:
         self._pipeline = pipeline
         self._proxy = proxy
+        self._ports = PodPorts(pipeline, proxy)
 
     async def serve(self, http: HttpRequest, target: Target, user: User) -> Response:
-        """Answer an ordinary request: a log, or why a command needs a WebSocket."""
+        """Answer an ordinary request: a log, or why a command or a port needs a WebSocket."""
+        if target.subresource == "portforward":
+            await self._ports.refuse(http, target, user)
         if target.subresource != "log":
             # kubectl tries SPDY when the WebSocket was refused, and prints only this answer.
             await self._connected(target, user, _exec_options(http.query_params.multi_items()))
@@ -70,7 +68,10 @@ class PodStreams:
         return _LogResponse(proxy, pod, container, options, follow=query.get("follow", "").lower() in {"true", "1"})
 
     async def serve_socket(self, socket: WebSocket, target: Target, user: User) -> None:
-        """Carry one command's streams until either side ends; refuses with a Status before the handshake."""
+        """Carry a command's streams, or ports, until either side ends; refuses with a Status before the handshake."""
+        if target.subresource == "portforward":
+            await self._ports.serve_socket(socket, target, user)
+            return
         options = _exec_options(socket.query_params.multi_items())
         offered = [name for name in socket.scope.get("subprotocols", ()) if name in _SUBPROTOCOLS]
         try:
@@ -86,7 +87,7 @@ class PodStreams:
         try:
             async with proxy.exec(pod, container, options["command"], subprotocols=offered, **streams) as node:
                 await socket.accept(node.subprotocol or offered[0])
-                await _carry(socket, node)
+                await relay(socket, node)
         except HeadraceError as error:
             # As a real API server does: what comes from the node is told on the error channel, because kubectl takes
             # a refused handshake for a server without WebSocket and tries SPDY, whose answer hides this one.
@@ -127,36 +128,12 @@ def choose_container(pod: Json, asked: str) -> str:
     return str(own[0])
 
 
-async def refuse_socket(socket: WebSocket, error: HeadraceError) -> None:
-    """Refuse a WebSocket with a Status, before the handshake."""
-    await socket.send_denial_response(answers.refuse(error))
-
-
 async def _tell(socket: WebSocket, subprotocol: str, error: HeadraceError) -> None:
     if socket.application_state is WebSocketState.CONNECTING:
         await socket.accept(subprotocol)
     if socket.application_state is WebSocketState.CONNECTED:
         await socket.send_bytes(_ERROR_CHANNEL + msgspec.json.encode(from_error(error)))
         await socket.close()
-
-
-async def _carry(socket: WebSocket, node: NodeSocket) -> None:
-    """Carry messages both ways until one side ends; then end the other."""
-    async with anyio.create_task_group() as group:
-
-        async def to_node() -> None:
-            try:
-                while True:
-                    await node.send(await socket.receive_bytes())
-            except (WebSocketDisconnect, KeyError):
-                group.cancel_scope.cancel()
-
-        group.start_soon(to_node)
-        with suppress(WebSocketDisconnect):
-            while (message := await node.receive()) is not None:
-                await socket.send_bytes(message)
-            await socket.close()
-        group.cancel_scope.cancel()
 
 
 class _LogResponse(Response):

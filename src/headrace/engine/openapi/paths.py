@@ -20,9 +20,17 @@ _LIST = (
 )
 _WRITE = ("dryRun", "fieldManager", "fieldValidation")
 _DELETE = ("dryRun", "gracePeriodSeconds", "orphanDependents", "propagationPolicy")
+_STREAMS = ("container", "stderr", "stdin", "stdout", "tty")
+# What a subresource that is a connection is asked with: the kind of its options, and their fields.
+_CONNECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "exec": ("PodExecOptions", ("command", *_STREAMS)),
+    "attach": ("PodAttachOptions", _STREAMS),
+    "portforward": ("PodPortForwardOptions", ("ports",)),
+}
 _TYPES = {
-    **dict.fromkeys(("limit", "timeoutSeconds", "gracePeriodSeconds"), "integer"),
+    **dict.fromkeys(("limit", "timeoutSeconds", "gracePeriodSeconds", "ports"), "integer"),
     **dict.fromkeys(("allowWatchBookmarks", "sendInitialEvents", "watch", "force", "orphanDependents"), "boolean"),
+    **dict.fromkeys(_STREAMS[1:], "boolean"),
 }
 _MERGE_PATCHES = ("application/json-patch+json", "application/merge-patch+json")
 _STRATEGIC_PATCH = "application/strategic-merge-patch+json"
@@ -77,8 +85,11 @@ class _Operations:
             item = {"post": self._operation("post", _BODIES[name], _WRITE, body=_BODIES[name])}
         elif name in {"status", "scale"}:
             item = {"get": self._operation("get", self._schema, _READ), **self._writes(("update", "patch"))}
+        elif name == "log":
+            item = {"get": self._operation("get", "", ())}
         else:
-            item = {"get": self._operation("connect", "", ())}
+            options, parameters = _CONNECTIONS.get(name, (self._kind.name, ()))
+            item = {verb: self._operation("connect", "", parameters, kind=options) for verb in ("get", "post")}
         return self._with_path_parameters(item)
 
     def _writes(self, verbs: tuple[str, ...]) -> Json:
@@ -92,12 +103,14 @@ class _Operations:
             item["patch"] = patch
         return item
 
-    def _operation(self, action: str, answer: str, parameters: tuple[str, ...], *, body: str = "") -> Json:
+    def _operation(
+        self, action: str, answer: str, parameters: tuple[str, ...], *, body: str = "", kind: str = ""
+    ) -> Json:
         content = {"application/json": {"schema": _reference(answer)}} if answer else {"*/*": {}}
         operation: Json = {
             "responses": {"200": {"description": "OK", "content": content}},
             "x-kubernetes-action": action,
-            "x-kubernetes-group-version-kind": self._gvk,
+            "x-kubernetes-group-version-kind": self._gvk | {"kind": kind} if kind else self._gvk,
         }
         if parameters:
             operation["parameters"] = [_parameter(name, "query") for name in parameters]

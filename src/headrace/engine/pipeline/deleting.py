@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import msgspec
 
 from headrace.clock import Clock
 from headrace.engine.pipeline import lifecycle, refusals
-from headrace.engine.pipeline.admission import admit
+from headrace.engine.pipeline.admission import Admission, options
 from headrace.engine.pipeline.definitions import Definitions
 from headrace.engine.pipeline.reading import Reader, as_served, key_of
 from headrace.engine.pipeline.refusals import Warn
 from headrace.engine.pipeline.registry import Resource
-from headrace.engine.pipeline.request import AdmissionRequest, Admitter, Answer, Preconditions, Request, User
+from headrace.engine.pipeline.request import AdmissionRequest, Answer, Preconditions, Request, User
 from headrace.engine.pipeline.status import success
 from headrace.engine.store.store import HeadMoved, Store
 from headrace.errors import Conflict, Denied, NotFound
@@ -25,23 +23,28 @@ _IMMORTAL = frozenset({"default", "kube-system", "kube-public"})
 
 
 class Remover:
-    """Deletes objects. `admitters` is the pipeline's own list and may grow."""
+    """Deletes objects."""
 
     def __init__(
-        self, store: Store, reader: Reader, admitters: Sequence[Admitter], definitions: Definitions, clock: Clock
+        self, store: Store, reader: Reader, admission: Admission, definitions: Definitions, clock: Clock
     ) -> None:
         self._store = store
         self._reader = reader
-        self._admitters = admitters
+        self._admission = admission
         self._definitions = definitions
         self._clock = clock
 
-    async def delete(self, user: User, request: Request, resource: Resource, warn: Warn) -> Answer:
+    async def delete(
+        self, user: User, request: Request, resource: Resource, warn: Warn, *, is_eviction: bool = False
+    ) -> Answer:
         """Ask for an object's deletion; the answer is a Status when it is gone and the object when it is not yet.
+
+        Args:
+            is_eviction: webhooks have been asked about the eviction, and are not asked about the deletion.
 
         Raises NotFound, Conflict (preconditions), Denied.
         """
-        await self._admit(user, request, resource, warn)
+        await self._admit(user, request, resource, warn, is_eviction=is_eviction)
         key = key_of(request, resource)
         for _ in range(_ATTEMPTS):
             head = self._store.head(key)
@@ -92,7 +95,7 @@ class Remover:
                 continue  # somebody else was quicker, and it is gone or another one
         return found
 
-    async def _admit(self, user: User, request: Request, resource: Resource, warn: Warn) -> None:
+    async def _admit(self, user: User, request: Request, resource: Resource, warn: Warn, *, is_eviction: bool) -> None:
         stored = self._store.head(key_of(request, resource))
         if stored is None:
             return
@@ -107,9 +110,14 @@ class Remover:
             namespace=request.namespace,
             name=request.name,
             old=as_served(stored.raw, resource),
+            options=options(request, "DELETE"),
             dry_run=request.dry_run,
         )
-        await admit(self._admitters, asked)
+        if is_eviction:
+            await self._admission.admitted(asked)
+        else:
+            await self._admission.changed(asked, lambda raw: raw)
+            await self._admission.judge(asked)
         for warning in asked.warnings:
             warn(warning)
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
+
 from headrace.clock import Clock
 from headrace.engine.pipeline import refusals
-from headrace.engine.pipeline.admission import admit
+from headrace.engine.pipeline.admission import Admission
 from headrace.engine.pipeline.definitions import Definitions
 from headrace.engine.pipeline.deleting import Remover
 from headrace.engine.pipeline.reading import Reader
@@ -28,6 +30,7 @@ from headrace.engine.pipeline.request import (
     User,
 )
 from headrace.engine.pipeline.subresources import Subresources
+from headrace.engine.pipeline.webhooks.dispatch import Caller, NoCaller, Webhooks
 from headrace.engine.pipeline.writing import Writer
 from headrace.engine.store.store import Store
 from headrace.errors import NotFound, Unsupported
@@ -48,6 +51,7 @@ class Pipeline:
     Args:
         admitters: called in their order; `pipeline.admitters` may be appended to until the first request.
         tokens: signs service accounts' tokens; without it TokenRequest is Unsupported.
+        caller: reaches webhooks; without it those that are configured cannot be called, and fail.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Pipeline:
         admitters: Iterable[Admitter] = (),
         authoriser: Authoriser | None = None,
         tokens: TokenIssuer | None = None,
+        caller: Caller | None = None,
     ) -> None:
         self.store = store
         self.registry = registry
@@ -67,9 +72,10 @@ class Pipeline:
         self.clock = clock
         definitions = Definitions(registry, clock)
         self._reader = Reader(store)
-        self._writer = Writer(store, self.admitters, definitions, clock)
-        self._remover = Remover(store, self._reader, self.admitters, definitions, clock)
-        self._subresources = Subresources(self._writer, self._reader, self._remover, tokens, clock)
+        self._admission = Admission(self.admitters, Webhooks(store, registry, caller or NoCaller()))
+        self._writer = Writer(store, self._admission, definitions, clock)
+        self._remover = Remover(store, self._reader, self._admission, definitions, clock)
+        self._subresources = Subresources(self._writer, self._reader, self._remover, self._admission, tokens, clock)
         for raw in store.page(CRD.resource).items:
             definitions.stored(raw, registry.of(CRD))
 
@@ -90,9 +96,14 @@ class Pipeline:
         return answer
 
     async def connect(self, user: User, request: Request, options: Json) -> Json:
-        """Authorise and admit a connection to an object, such as exec into a pod, and return the object as it is."""
+        """Authorise and admit a connection to an object, such as exec into a pod, and return the object as it is.
+
+        A WebSocket is opened with GET, and who may only read may not connect: `create` is needed for all but logs.
+        """
         resource = self.registry.of(request.kind)
         self._authorise(user, request, resource)
+        if request.verb == "get" and request.subresource != "log":
+            self._authorise(user, msgspec.structs.replace(request, verb="create"), resource)
         found = self._reader.get(request, resource)
         asked = AdmissionRequest(
             user=user,
@@ -104,7 +115,7 @@ class Pipeline:
             old=found,
             options=options,
         )
-        await admit(self.admitters, asked)
+        await self._admission.connect(asked)
         return found
 
     async def _handle_object(self, user: User, request: Request, resource: Resource, warn: Warn) -> Answer:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from headrace.engine.pipeline.refusals import InvalidObject
+from headrace.engine.pipeline.webhooks.refusals import WebhookDenied, WebhookFailed
 from headrace.errors import HeadraceError, InvalidSpec, Unavailable
 from headrace.spec.kind import Json, Kind
 
@@ -26,6 +27,8 @@ def from_error(error: HeadraceError, kind: Kind[Any] | None = None, name: str = 
         details["causes"] = [
             {"reason": "FieldValueInvalid", "message": sentence, "field": path} for path, sentence in error.causes
         ]
+    if isinstance(error, WebhookDenied | WebhookFailed):
+        details = dict(error.details)
     if isinstance(error, Unavailable) and error.retry_after_s is not None:
         details["retryAfterSeconds"] = max(1, math.ceil(error.retry_after_s))
     if error.hint:
@@ -37,7 +40,7 @@ def from_error(error: HeadraceError, kind: Kind[Any] | None = None, name: str = 
         "metadata": {},
         "status": "Failure",
         "message": str(error),
-        "reason": error.code,
+        **({"reason": error.code} if error.code else {}),
         **({"details": details} if details else {}),
         "code": error.http_status,
     }

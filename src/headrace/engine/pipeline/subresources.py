@@ -13,12 +13,21 @@ import msgspec
 
 from headrace.clock import Clock
 from headrace.engine.pipeline import decoding, refusals
+from headrace.engine.pipeline.admission import Admission, options
 from headrace.engine.pipeline.deleting import Remover
 from headrace.engine.pipeline.patching import check_supported, merged, patched
 from headrace.engine.pipeline.reading import Reader
 from headrace.engine.pipeline.refusals import Warn
 from headrace.engine.pipeline.registry import Resource
-from headrace.engine.pipeline.request import Answer, Preconditions, Request, TokenIssuer, User
+from headrace.engine.pipeline.request import (
+    AdmissionRequest,
+    Answer,
+    Operation,
+    Preconditions,
+    Request,
+    TokenIssuer,
+    User,
+)
 from headrace.engine.pipeline.status import success
 from headrace.engine.pipeline.writing import Writer
 from headrace.errors import Unsupported
@@ -30,17 +39,31 @@ _LEAST_LIFETIME_S = 600
 _DEFAULT_LIFETIME_S = 3600
 _BINDABLE: Mapping[str, Kind[Any]] = {"Pod": POD, "Secret": SECRET, "Node": NODE}
 _SCALE_VERSION = "autoscaling/v1"
+_POSTED = {
+    "binding": ("v1", "Binding"),
+    "eviction": ("policy/v1", "Eviction"),
+    "token": ("authentication.k8s.io/v1", "TokenRequest"),
+    "scale": (_SCALE_VERSION, "Scale"),
+}
+"""Version and kind of what is sent to subresources."""
 
 
 class Subresources:
     """Answers create on `binding`, `eviction`, `token`, and get, update and patch on `scale`."""
 
     def __init__(
-        self, writer: Writer, reader: Reader, remover: Remover, tokens: TokenIssuer | None, clock: Clock
+        self,
+        writer: Writer,
+        reader: Reader,
+        remover: Remover,
+        admission: Admission,
+        tokens: TokenIssuer | None,
+        clock: Clock,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._remover = remover
+        self._admission = admission
         self._tokens = tokens
         self._clock = clock
 
@@ -49,6 +72,8 @@ class Subresources:
         body = decoding.decode(request.body, request.field_validation, warn)
         if not isinstance(body, dict):
             raise refusals.BadRequest(f"The body must be one {request.subresource} object.")
+        if request.subresource in _POSTED:
+            body = await self._admitted(user, request, resource, "CREATE", body, None, warn)
         match request.subresource:
             case "binding":
                 return await self._bind(user, request, resource, body, warn)
@@ -59,6 +84,36 @@ class Subresources:
         raise refusals.MethodNotAllowed(
             f"the server does not allow create on {resource.kind.plural}/{request.subresource}"
         )
+
+    async def _admitted(
+        self,
+        user: User,
+        request: Request,
+        resource: Resource,
+        operation: Operation,
+        body: Json,
+        old: Json | None,
+        warn: Warn,
+    ) -> Json:
+        """Return what was sent as the webhooks leave it."""
+        api_version, kind = _POSTED[request.subresource]
+        metadata = {"name": request.name, "namespace": request.namespace} | (body.get("metadata") or {})
+        asked = AdmissionRequest(
+            user=user,
+            operation=operation,
+            kind=resource.kind,
+            namespace=request.namespace,
+            name=request.name,
+            subresource=request.subresource,
+            object=body | {"apiVersion": api_version, "kind": kind, "metadata": metadata},
+            old=old,
+            options=options(request, operation),
+            dry_run=request.dry_run,
+        )
+        admitted = await self._admission.posted(asked)
+        for warning in asked.warnings:
+            warn(warning)
+        return admitted
 
     async def _bind(self, user: User, request: Request, resource: Resource, body: Json, warn: Warn) -> Answer:
         target = body.get("target") or {}
@@ -108,7 +163,7 @@ class Subresources:
             preconditions=Preconditions(wanted.get("uid") or "", wanted.get("resourceVersion") or ""),
             dry_run=request.dry_run or bool(options.get("dryRun")),
         )
-        await self._remover.delete(user, deletion, resource, warn)
+        await self._remover.delete(user, deletion, resource, warn, is_eviction=True)
         return Answer(status=201, body=success(resource.kind, request.name))
 
     def _token(self, request: Request, resource: Resource, body: Json) -> Answer:
@@ -162,10 +217,13 @@ class Subresources:
         if request.verb == "patch":
             check_supported(request.patch_type)
         body = decoding.decode(request.body, request.field_validation, warn)
+        now = _scale(self._reader.get(request, resource), paths)
+        asked = self._new_scale(now, body, request, resource)
+        admitted = await self._admitted(user, request, resource, "UPDATE", asked, now, warn)
+        decided = None if admitted.get("spec") == asked.get("spec") else admitted
 
         def propose(old: Json) -> Json:
-            before = _scale(old, paths)
-            new = body if request.verb == "update" else patched(before, body, request.patch_type, resource)
+            new = decided or self._new_scale(_scale(old, paths), body, request, resource)
             version = (new.get("metadata") or {}).get("resourceVersion")
             if version and version != old["metadata"]["resourceVersion"]:
                 raise refusals.modified(resource.kind, request.name)
@@ -176,6 +234,12 @@ class Subresources:
             return changed
 
         return Answer(body=_scale(await self._writer.change(user, request, resource, propose, warn), paths))
+
+    def _new_scale(self, before: Json, body: Any, request: Request, resource: Resource) -> Json:
+        new = body if request.verb == "update" else patched(before, body, request.patch_type, resource)
+        if not isinstance(new, dict):
+            raise refusals.BadRequest("The body must be one Scale object.")
+        return new
 
 
 def _scale(raw: Json, paths: Json) -> Json:

@@ -6,17 +6,17 @@ waits until the head is settled: it could still be undone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from headrace.clock import Clock
 from headrace.engine.pipeline import completion, decoding, lifecycle, refusals
-from headrace.engine.pipeline.admission import admit
+from headrace.engine.pipeline.admission import Admission, options
 from headrace.engine.pipeline.definitions import Definitions
 from headrace.engine.pipeline.patching import check_supported, patched
 from headrace.engine.pipeline.reading import as_served, key_of
 from headrace.engine.pipeline.refusals import Warn
 from headrace.engine.pipeline.registry import Resource
-from headrace.engine.pipeline.request import AdmissionRequest, Admitter, Operation, Request, User
+from headrace.engine.pipeline.request import AdmissionRequest, Operation, Request, User
 from headrace.engine.store.store import HeadMoved, Key, Store
 from headrace.errors import Conflict, Denied, NotFound
 from headrace.spec.kind import Json
@@ -29,11 +29,11 @@ Propose = Callable[[Json], Json]
 
 
 class Writer:
-    """Writes objects. `admitters` is the pipeline's own list and may grow."""
+    """Writes objects."""
 
-    def __init__(self, store: Store, admitters: Sequence[Admitter], definitions: Definitions, clock: Clock) -> None:
+    def __init__(self, store: Store, admission: Admission, definitions: Definitions, clock: Clock) -> None:
         self._store = store
-        self._admitters = admitters
+        self._admission = admission
         self._definitions = definitions
         self._clock = clock
 
@@ -53,6 +53,8 @@ class Writer:
             completion.check(raw, None, resource, "", warn)
             self._definitions.check(raw, resource, warn)
             key = Key(resource.key, raw["metadata"].get("namespace", ""), raw["metadata"]["name"])
+            self._demand_namespace(resource, key)
+            await self._judge(user, request, resource, "CREATE", raw, None, warn)
             self._demand_namespace(resource, key)
             if request.dry_run and self._store.head(key) is None:
                 return raw
@@ -107,6 +109,7 @@ class Writer:
             raw = self._definitions.judged(raw, old, resource, user)
             completion.check(raw, old, resource, request.subresource, warn)
             self._definitions.check(raw, resource, warn)
+            await self._judge(user, request, resource, "UPDATE", raw, old, warn)
             if request.dry_run:
                 return raw
             if raw == old:
@@ -136,7 +139,37 @@ class Writer:
         old: Json | None,
         warn: Warn,
     ) -> Json:
-        asked = AdmissionRequest(
+        asked = self._asked(user, request, resource, operation, raw, old)
+
+        def refine(changed: Json) -> Json:
+            kept = decoding.formed(changed, resource, "Ignore", warn)
+            return completion.completed(kept, resource, warn)
+
+        admitted = await self._admission.changed(asked, refine)
+        for warning in asked.warnings:
+            warn(warning)
+        assert admitted is not None
+        return raw if admitted is raw else completion.completed(admitted, resource, warn)
+
+    async def _judge(
+        self,
+        user: User,
+        request: Request,
+        resource: Resource,
+        operation: Operation,
+        raw: Json,
+        old: Json | None,
+        warn: Warn,
+    ) -> None:
+        asked = self._asked(user, request, resource, operation, raw, old)
+        await self._admission.judge(asked)
+        for warning in asked.warnings:
+            warn(warning)
+
+    def _asked(
+        self, user: User, request: Request, resource: Resource, operation: Operation, raw: Json, old: Json | None
+    ) -> AdmissionRequest:
+        return AdmissionRequest(
             user=user,
             operation=operation,
             kind=resource.kind,
@@ -145,13 +178,9 @@ class Writer:
             subresource=request.subresource,
             object=raw,
             old=old,
+            options=options(request, operation),
             dry_run=request.dry_run,
         )
-        admitted = await admit(self._admitters, asked)
-        for warning in asked.warnings:
-            warn(warning)
-        assert admitted is not None
-        return raw if admitted is raw else completion.completed(admitted, resource, warn)
 
     def _demand_name(self, raw: Json, request: Request) -> None:
         given = raw["metadata"].get("name") or ""

@@ -231,6 +231,11 @@ def _definition(raw: Json, now: dt.datetime) -> list[Cell]:  # noqa: ARG001 ever
     return [object_name(raw), created(raw)]
 
 
+def _webhooks(raw: Json, now: dt.datetime) -> list[Cell]:
+    return [object_name(raw), len(items(raw, "webhooks")), age(created(raw), now)]
+
+
+_WEBHOOKS = layout(_webhooks, NAME, TableColumn("Webhooks", "integer"), AGE)
 _EVENT_NAME = NAME._replace(wide=True)
 
 CORE_LAYOUTS: Mapping[tuple[str, str], Layout] = {
@@ -275,6 +280,8 @@ CORE_LAYOUTS: Mapping[tuple[str, str], Layout] = {
         _priority_class,
         *(NAME, TableColumn("Value", "integer"), TableColumn("Global-Default", "boolean"), AGE, "+PreemptionPolicy"),
     ),
+    ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): _WEBHOOKS,
+    ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): _WEBHOOKS,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): layout(_definition, NAME, "Created At"),
 }
 """How core kinds are printed, by group and kind name."""

@@ -25,6 +25,8 @@ _CORE: Mapping[str, Callable[[Json], None]] = {
     "CSIDriver": core.default_csi_driver,
     "PriorityClass": core.default_priority_class,
     "CustomResourceDefinition": core.default_crd,
+    "MutatingWebhookConfiguration": core.default_mutating_webhooks,
+    "ValidatingWebhookConfiguration": core.default_webhooks,
 }
 
 

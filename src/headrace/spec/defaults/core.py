@@ -98,3 +98,27 @@ def default_crd(crd: Json) -> None:
     if isinstance(names.get("kind"), str):
         _set(names, singular=names["kind"].lower(), listKind=f"{names['kind']}List")
     _set(spec, conversion={"strategy": "None"})
+
+
+def default_webhooks(configuration: Json) -> None:
+    """Webhooks that must answer, within 10 s, about all objects, in whatever version those are written."""
+    for hook in _objects(configuration, "webhooks"):
+        _set(hook, failurePolicy="Fail", matchPolicy="Equivalent", timeoutSeconds=10)
+        _set(hook, namespaceSelector={}, objectSelector={})
+        for rule in _objects(hook, "rules"):
+            _set(rule, scope="*")
+        client = hook.get("clientConfig")
+        if isinstance(client, dict) and isinstance(client.get("service"), dict):
+            _set(client["service"], port=443)
+
+
+def default_mutating_webhooks(configuration: Json) -> None:
+    """Each asked once only."""
+    default_webhooks(configuration)
+    for hook in _objects(configuration, "webhooks"):
+        _set(hook, reinvocationPolicy="Never")
+
+
+def _objects(holder: Json, key: str) -> list[Json]:
+    found = holder.get(key)
+    return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []

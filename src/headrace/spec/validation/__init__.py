@@ -15,7 +15,7 @@ from headrace.spec.kind import Json, Kind
 from headrace.spec.kinds import REFUSED_FLUID_KINDS
 from headrace.spec.names import FLUID_GROUP, HEADRACE_GROUP
 from headrace.spec.normalise import normalise
-from headrace.spec.validation import core, fluid, places, pod, trainjob
+from headrace.spec.validation import core, fluid, places, pod, trainjob, webhooks
 from headrace.spec.validation.metadata import check_metadata
 from headrace.spec.validation.problem import Problem
 from headrace.spec.validation.shape import examine
@@ -37,6 +37,8 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "Lease": core.check_lease,
     "PriorityClass": core.check_priority_class,
     "CustomResourceDefinition": core.check_crd,
+    "MutatingWebhookConfiguration": webhooks.check_configuration,
+    "ValidatingWebhookConfiguration": webhooks.check_configuration,
     "Dataset": fluid.check_dataset,
     "ThinRuntime": fluid.check_runtime,
     "ThinRuntimeProfile": fluid.check_profile,

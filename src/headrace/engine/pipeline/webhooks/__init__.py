@@ -1,0 +1,1 @@
+"""Admission webhooks: who is asked (`matching`), what (`review`), over which line (`caller`), in which order (`dispatch`)."""
