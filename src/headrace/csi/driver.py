@@ -70,6 +70,7 @@ class FuseDriver:
         python: the broker's interpreter, and where `install` is not given also that of the clients' containers.
         install: puts the stand-in into a directory that clients see; the one in Python where not given.
         client_uid: who runs inline volumes' clients, in the broker's user namespace; -1 for the broker's own.
+        broker_options: more words of the broker's command line.
     """
 
     name = CSI_DRIVER
@@ -87,6 +88,7 @@ class FuseDriver:
         python: str = sys.executable,
         install: Callable[[str], None] | None = None,
         client_uid: int = -1,
+        broker_options: Sequence[str] = (),
     ) -> None:
         self.persistent = persistent
         self._world = world
@@ -95,7 +97,7 @@ class FuseDriver:
         self._install = install or partial(
             install_standin, seen_at=STAND_IN_DIRECTORY, socket=f"{BROKER_DIRECTORY}/broker.sock", python=python
         )
-        self._broker = Broker(world, os.path.join(directory, "broker"), python=python)
+        self._broker = Broker(world, os.path.join(directory, "broker"), python=python, options=broker_options)
         self._volumes = os.path.join(directory, "volumes")
         self._inline = InlineVolumes(
             world,
@@ -209,6 +211,19 @@ class FuseDriver:
                 return await shared.trouble()
         return await self._inline.trouble(volume_id, target)
 
+    def publishes(self, volume_id: str, target: str) -> bool:
+        """Tell whether the volume is published at `target`."""
+        records = (shared.files.load() for shared in self._mounts_of(volume_id))
+        return self._inline.publishes(volume_id, target) or any(r is not None and target in r.targets for r in records)
+
+    async def why_not_ready(self) -> str:
+        """Return the sentence why this node cannot mount now, empty when it can."""
+        await self._broker.start()
+        try:
+            return await self._broker.why_not_ready()
+        except HeadraceError as error:
+            return str(error)
+
     # -- in the background -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -217,6 +232,7 @@ class FuseDriver:
         Run it beside the node's agent. What was staged before this process is found on disk.
         """
         self._find()
+        await self._undo_what_was_lost()
         while True:
             await anyio.sleep(_TEND_EVERY_S)
             if not self._shared:
@@ -239,6 +255,18 @@ class FuseDriver:
                 await shared.tend(sight)
         except HeadraceError as error:
             _log.warning(TEND_FAILED, mount=shared.key, error=str(error))
+
+    async def _undo_what_was_lost(self) -> None:
+        """Forget inline volumes that are mounted no more, as after the machine was started again."""
+        for note in self._inline.notes():
+            try:
+                async with self._pair_lock(note.pair):
+                    mounted = await self._world.request("mount.list", prefix=note.target)
+                    if self._inline.publishes(note.volume_id, note.target) and not mounted["mounts"]:
+                        await self._broker.start()
+                        await self._inline.unpublish(note.volume_id, note.target)
+            except HeadraceError as error:
+                _log.warning(TEND_FAILED, mount=note.pair, error=str(error))
 
     def _find(self) -> None:
         if not os.path.isdir(self._volumes):

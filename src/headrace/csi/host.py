@@ -21,7 +21,7 @@ from anyio import to_thread
 from anyio.abc import Process, TaskGroup
 
 from headrace.errors import EngineFailed, HeadraceError, Unavailable, Unsupported
-from headrace.sandbox import mounts
+from headrace.sandbox import mounts, orders
 from headrace.sandbox.root import tmpfs_options
 from headrace.sandbox.wire import Refusal
 from headrace.spec.kind import Json
@@ -172,7 +172,7 @@ async def _end(process: Process) -> None:
 
 def _mount_work(op: str, fields: dict[str, Any]) -> Callable[[], Json] | None:
     if op == "mount.tmpfs":
-        options = tmpfs_options({key: fields[key] for key in ("mode", "size_bytes") if key in fields})
+        options = tmpfs_options(orders.tmpfs({key: fields[key] for key in ("mode", "size_bytes") if key in fields}))
         return partial(mounts.mount_tmpfs, fields["target"], options)
     if op == "mount.bind":
         read_only, recursive = bool(fields.get("read_only", False)), bool(fields.get("recursive", True))

@@ -147,10 +147,19 @@ class InlineVolumes:
         if not any(other.pair == note.pair for other in self._all()):
             shutil.rmtree(os.path.join(self._pairs, note.pair), ignore_errors=True)
 
+    def notes(self) -> list[Note]:
+        """Return all that is published, as far as is known."""
+        return self._all()
+
+    def publishes(self, volume_id: str, target: str) -> bool:
+        """Tell whether the volume is published at `target`."""
+        note = self._note(volume_id)
+        return note is not None and note.target == target
+
     async def trouble(self, volume_id: str, target: str) -> str:
         """Return the sentence why what is published at `target` cannot be used now; empty when it can."""
         note = self._note(volume_id)
-        if note is None or note.target != target:
+        if note is None or not self.publishes(volume_id, target):
             return f"Volume {volume_id} is not published at {target}."
         if note.role != CSI_ROLE_DATA:
             return ""

@@ -142,9 +142,7 @@ class Site:
         """Return a driver as a node's agent makes one at its start."""
         patience = more.pop("patience", Patience(served_within_s=20, flush_s=5))
         directory = f"{self.world.directory}/csi"
-        return FuseDriver(
-            self.client, directory, resolve=self._resolve, permit=self._permit, patience=patience, **more
-        )
+        return FuseDriver(self.client, directory, resolve=self._resolve, permit=self._permit, patience=patience, **more)
 
     async def _permit(self, _request: InlineRequest) -> Terms:
         return Terms()

@@ -36,11 +36,14 @@ class NotingWorld:
 
     def __init__(self) -> None:
         self.orders: list[dict[str, Any]] = []
+        self.mounted: set[str] = set()
 
     async def request(
         self, op: str, *, fds: Sequence[int] = (), timeout_s: float = 30.0, **fields: Any
     ) -> dict[str, Any]:
         self.orders.append({"op": op, **fields})
+        if op == "mount.list":
+            return {"mounts": [{"target": target} for target in self.mounted if target == fields["prefix"]]}
         return {"pods": [], "mounts": [], "started_wall_ns": 1}
 
 
@@ -49,6 +52,9 @@ class NotingBroker:
         self.orders: list[tuple[str, str]] = []
         self.registered: dict[str, dict[str, Any]] = {}
         self.states: dict[str, dict[str, Any]] = {}
+
+    async def start(self) -> None:
+        pass
 
     async def register(self, volume_id: str, **more: Any) -> None:
         self.orders.append(("register", volume_id))
@@ -220,6 +226,23 @@ async def test_notes_of_an_older_driver_are_still_undone(tmp_path: Path) -> None
     assert list((tmp_path / "notes").iterdir()) == []
 
 
+async def test_what_a_restart_of_the_machine_took_away_is_forgotten_and_counts_no_more(tmp_path: Path) -> None:
+    world, broker = NotingWorld(), NotingBroker()
+    driver = FuseDriver(world, str(tmp_path), resolve=_never, permit=_Terms(), persistent=False)
+    driver._inline._broker = driver._broker = cast("Broker", broker)
+    for number in (1, 2):
+        await driver.publish(
+            volume_id=f"v{number}", target=f"/t{number}", attributes=_DATA, secrets={}, read_only=False,
+            pod={**_POD, "uid": f"u{number}"},
+        )  # fmt: skip
+    world.mounted = {"/t2"}
+    with anyio.move_on_after(0.2):
+        await driver.run()
+    assert not driver.publishes("v1", "/t1")
+    assert driver.publishes("v2", "/t2")
+    assert [order for order, _ in broker.orders].count("unregister") == 1
+
+
 def test_of_mounts_on_one_place_the_top_one_is_nobodys_parent() -> None:
     mounts = [
         {"id": 9, "parent": 7, "target": "/t"},
@@ -266,5 +289,9 @@ async def test_an_order_is_given_again_to_a_broker_that_went_away(tmp_path: Path
 
 
 async def test_no_broker_is_said_with_the_place_of_its_log(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r"did not answer hello within 0 s.*broker\.log"):
-        await Broker(NotingWorld(), str(tmp_path)).order("hello", answer_within_s=0.1)
+    broker = Broker(NotingWorld(), str(tmp_path))
+    with pytest.raises(Unavailable, match=r"did not answer hello within 0 s.*in that of the driver"):
+        await broker.order("hello", answer_within_s=0.1)
+    (tmp_path / "broker.log").touch()
+    with pytest.raises(Unavailable, match=r"Its log is .*/broker\.log"):
+        await broker.order("hello", answer_within_s=0.1)
