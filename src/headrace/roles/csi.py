@@ -23,16 +23,15 @@ from headrace.cluster.remote.connection import from_kubeconfig, in_cluster
 from headrace.csi.driver import FuseDriver, VolumeRequest
 from headrace.csi.host import HostWorld
 from headrace.csi.permit import PodPermit
-from headrace.csi.rpc.check import check
 from headrace.csi.rpc.identity import identity, registration
 from headrace.csi.rpc.node import NodeService
 from headrace.csi.rpc.serve import serving, socket_path
-from headrace.data.client import ClientTools
 from headrace.data.runtime.order_source import OrderSource
 from headrace.errors import EngineFailed, InvalidSpec, Unsupported
 from headrace.fuse.install import install_native
 from headrace.fuse.order import MountOrder
 from headrace.roles import process
+from headrace.roles.client_tools import cluster_tools
 from headrace.roles.driver import inline_terms
 from headrace.telemetry import logger
 
@@ -52,7 +51,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--directory", default="", help="the driver's own; default: `driver` beside the endpoint")
     parser.add_argument("--kubeconfig", default="", help="default: the pod's service account")
     parser.add_argument("--programs", default=_PROGRAMS, help="where `python -m headrace.fuse.native` put the programs")
-    parser.add_argument("--check", action="store_true", help="only ask who serves at the endpoint whether it is ready")
     return parser.parse_args(arguments)
 
 
@@ -93,7 +91,7 @@ async def serve(options: argparse.Namespace) -> None:
 
 
 def _driver(options: argparse.Namespace, directory: str, objects: RemoteCluster, world: HostWorld) -> FuseDriver:
-    tools = ClientTools()
+    tools = cluster_tools()
     programs = os.path.join(directory, "programs")
     try:
         install_native(programs, programs=options.programs)
@@ -119,12 +117,8 @@ async def _no_persistent_volumes(request: VolumeRequest) -> MountOrder:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve, or check who serves."""
+    """Serve until SIGTERM."""
     options = parse(arguments)
-    if options.check:
-        why_not = check(options.endpoint)
-        sys.stderr.write(f"{why_not}\n" if why_not else "")
-        return 1 if why_not else 0
     process.run_without_home("csi", partial(serve, options))
     return 0
 

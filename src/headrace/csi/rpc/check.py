@@ -1,6 +1,11 @@
-"""Asking a driver whether it is ready, as its container's liveness probe does."""
+"""Asking a driver whether it is ready, as its container's liveness probe does.
+
+python -m headrace.csi.rpc.check unix:///csi/csi.sock      exit code 0: yes; 1: no, with one sentence
+"""
 
 from __future__ import annotations
+
+import sys
 
 import grpc
 
@@ -21,3 +26,17 @@ def check(endpoint: str, timeout_s: float = 8.0) -> str:
         except grpc.RpcError as error:
             return str(error.details()) if isinstance(error, grpc.Call) else str(error)
     return ""
+
+
+def main(arguments: list[str]) -> int:
+    """Check; prints why not on stderr."""
+    if len(arguments) != 1:
+        sys.stderr.write("usage: python -m headrace.csi.rpc.check ENDPOINT\n")
+        return 2
+    why_not = check(arguments[0])
+    sys.stderr.write(f"{why_not}\n" if why_not else "")
+    return 1 if why_not else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
