@@ -6,7 +6,10 @@ Clients run unmodified from images made here, in a namespace that Pod Security h
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import psutil
 import yaml
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images, programs
@@ -247,13 +251,45 @@ class Site:
         [node] = [each for each in self.own._started_nodes() if each.name == self.node]
         return node._namespaces.run(*argv)
 
-    def fuse_mounts(self, uid: str = "") -> list[str]:
-        """Return the lines of the node's mountinfo that are FUSE, of one pod or of all."""
-        lines = self.on_node("cat", "/proc/self/mountinfo").splitlines()
-        return [line for line in lines if " - fuse." in line and f"/pods/{uid}" in line]
-
     def mounts_of(self, uid: str) -> list[str]:
+        """Return the lines of the node's mountinfo that name a pod."""
         return [line for line in self.on_node("cat", "/proc/self/mountinfo").splitlines() if uid in line]
+
+    def fuse_mounts(self, pod: str) -> list[str]:
+        """Return those of them that are FUSE mounts in its data volumes, by the kubelet's path and not the cluster's own
+        for the same place, and without containers' binds."""
+        lines = [line for line in self.mounts_of(self.uid(pod)) if " - fuse" in line]
+        points = [(line.split(" ")[4], line) for line in lines]
+        return [line for point, line in points if point.startswith("/var/lib/kubelet/") and point.endswith("/mount/ds")]
+
+    def uid(self, pod: str) -> str:
+        return str(self.get(pod)["metadata"]["uid"])
+
+    def processes(self, pod: str, program: str) -> list[int]:
+        """Return the processes of a pod that run `program`, by their numbers on this machine."""
+        uid, found = self.uid(pod), []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if uid in Path(f"/proc/{process.pid}/cgroup").read_text() and process.name() == program:
+                    found.append(process.pid)
+        return found
+
+    def kill(self, pod: str, program: str) -> None:
+        """Kill all that run `program` in a pod."""
+        for pid in self.until(lambda: self.processes(pod, program), f"{program} runs in {pod}", pod):
+            os.kill(pid, signal.SIGKILL)
+
+    def hanging(self) -> list[str]:
+        """Return which of the node's own parts have a thread that waits in the kernel for a FUSE client."""
+        found = []
+        for name in ("kubelet", "containerd", "containerd-shim", "runc"):
+            for process in psutil.process_iter():
+                with contextlib.suppress(psutil.Error, OSError):
+                    if not process.name().startswith(name):
+                        continue
+                    tasks = [*Path(f"/proc/{process.pid}/task").iterdir()]
+                    found += [f"{name} {task.name}" for task in tasks if "fuse" in (task / "wchan").read_text()]
+        return found
 
     # -- the driver ------------------------------------------------------------------------------------------------
 
@@ -265,6 +301,24 @@ class Site:
                 found: Json = pod
                 return found
         return None
+
+    def driver_directory(self) -> list[str]:
+        """Return what the driver keeps of pods on the node."""
+        place = "/var/lib/kubelet/plugins/fuse.headrace.io/driver/inline"
+        return self.on_node("sh", "-c", f"ls {place}/notes {place}/pairs | grep -v -e : -e '^$' || true").split()
+
+    def restart_driver(self) -> None:
+        """Delete the driver's pod; another one follows by itself. Returns once it is gone."""
+        pod = self.until(self.driver_pod, "the driver is ready")
+        path = self.path("pods", pod["metadata"]["name"], namespace=SYSTEM)
+        self.access.call("DELETE", path)
+
+        def is_gone() -> bool:
+            with self.access.client() as client:
+                answer = client.get(path)
+            return answer.status_code == 404 or answer.json()["metadata"]["uid"] != pod["metadata"]["uid"]
+
+        self.until(is_gone, "the driver's pod is gone")
 
     def driver_logs(self) -> str:
         return self.kubectl("logs", "-n", SYSTEM, "daemonset/csi-driver", "--tail=100").stdout
