@@ -24,6 +24,7 @@ from headrace.csi.world import World
 from headrace.errors import HeadraceError, InvalidSpec, Unsupported
 from headrace.fuse.install import install_standin
 from headrace.fuse.order import MountOrder
+from headrace.fuse.place import Deadlines
 from headrace.ids import short_hash
 from headrace.spec.names import BROKER_DIRECTORY, CSI_DRIVER, STAND_IN_DIRECTORY
 from headrace.telemetry import logger
@@ -71,6 +72,7 @@ class FuseDriver:
         install: puts the stand-in into a directory that clients see; the one in Python where not given.
         client_uid: who runs inline volumes' clients, in the broker's user namespace; -1 for the broker's own.
         broker_options: more words of the broker's command line.
+        inline_served_within_s: how long an inline volume's client may have its mount without serving it.
     """
 
     name = CSI_DRIVER
@@ -89,6 +91,7 @@ class FuseDriver:
         install: Callable[[str], None] | None = None,
         client_uid: int = -1,
         broker_options: Sequence[str] = (),
+        inline_served_within_s: float = Deadlines.start_s,
     ) -> None:
         self.persistent = persistent
         self._world = world
@@ -106,6 +109,7 @@ class FuseDriver:
             permit=permit,
             install=self._install,
             client_uid=client_uid,
+            served_within_s=inline_served_within_s,
         )
         self._shared: dict[str, SharedMount] = {}
         self._staged: dict[str, _Staged] = {}

@@ -18,6 +18,7 @@ from headrace.csi.broker import Broker
 from headrace.csi.permit import InlineRequest, Permit, check_attributes
 from headrace.csi.world import World
 from headrace.errors import InvalidSpec, QuotaExceeded
+from headrace.fuse.place import Deadlines
 from headrace.ids import short_hash
 from headrace.spec.names import (
     CSI_ATTRIBUTE_DATASET,
@@ -58,6 +59,8 @@ class InlineVolumes:
         permit: decides whether a pod may have a volume, and on which terms.
         install: puts the stand-in into a directory that a sidecar sees.
         client_uid: who owns the directory that clients mount on, in the broker's user namespace; -1 for the broker.
+        served_within_s: a client that has its mount and does not serve it by then loses its connection: whoever passed
+            by the start-up probe and waits in the mount, the kubelet perhaps, gets an error instead.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class InlineVolumes:
         permit: Permit,
         install: Callable[[str], None],
         client_uid: int = -1,
+        served_within_s: float = Deadlines.start_s,
         limits: InlineLimits | None = None,
     ) -> None:
         self._world = world
@@ -78,6 +82,7 @@ class InlineVolumes:
         self._permit = permit
         self._install = install
         self._client_uid = client_uid
+        self._served_within_s = served_within_s
         self._limits = limits or InlineLimits()
 
     def pair_of(self, attributes: Mapping[str, str], pod: Mapping[str, str]) -> str:
@@ -132,6 +137,7 @@ class InlineVolumes:
             read_only=terms.read_only or read_only,
             file_system_type=terms.file_system_type,
             client_uid=self._client_uid,
+            start_deadline_s=self._served_within_s,
         )
 
     async def unpublish(self, volume_id: str, target: str) -> None:

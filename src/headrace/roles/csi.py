@@ -30,6 +30,7 @@ from headrace.data.runtime.order_source import OrderSource
 from headrace.errors import EngineFailed, InvalidSpec, Unsupported
 from headrace.fuse.install import install_native
 from headrace.fuse.order import MountOrder
+from headrace.fuse.place import Deadlines
 from headrace.roles import process
 from headrace.roles.client_tools import cluster_tools
 from headrace.roles.driver import inline_terms
@@ -51,6 +52,13 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--directory", default="", help="the driver's own; default: `driver` beside the endpoint")
     parser.add_argument("--kubeconfig", default="", help="default: the pod's service account")
     parser.add_argument("--programs", default=_PROGRAMS, help="where `python -m headrace.fuse.native` put the programs")
+    parser.add_argument(
+        "--served-within",
+        type=float,
+        default=Deadlines.start_s,
+        metavar="SECONDS",
+        help="how long a client may hold a mount it does not serve",
+    )
     return parser.parse_args(arguments)
 
 
@@ -109,6 +117,7 @@ def _driver(options: argparse.Namespace, directory: str, objects: RemoteCluster,
         install=partial(install_native, programs=programs),
         client_uid=tools.user,
         broker_options=("--end-with-input",),
+        inline_served_within_s=options.served_within,
     )
 
 

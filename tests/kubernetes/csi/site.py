@@ -35,6 +35,7 @@ from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import DATASET
 
 DEADLINE_S = 30.0
+SERVED_WITHIN_S = 15
 SYSTEM = "headrace-system"
 CLIENT_IMAGE = "headrace.test/client:1"
 _ROOT = Path(__file__).parents[3]
@@ -291,6 +292,27 @@ class Site:
                     found += [f"{name} {task.name}" for task in tasks if "fuse" in (task / "wchan").read_text()]
         return found
 
+    def logs_on_node(self, pod: str) -> list[str]:
+        """Return what a pod's container `main` has said, also when no kubelet answers."""
+        place = f"/var/log/pods/{self.namespace}_{pod}_{self.uid(pod)}/main"
+        lines = self.on_node("sh", "-c", f"cat {place}/*.log").splitlines()
+        return [line.split(" ", 3)[-1] for line in lines]
+
+    def stop_kubelet(self) -> list[str]:
+        """Kill the kubelet and return the words that start it again."""
+        process = self.own._processes.find(f"{self.node}-kubelet")
+        assert process is not None
+        words = process.cmdline()
+        for each in (*process.children(recursive=True), process):
+            each.kill()
+        psutil.wait_procs([process], timeout=20)
+        for child in self.own._processes._children:
+            child.poll()
+        return words
+
+    def start_kubelet(self, words: list[str]) -> None:
+        self.own._processes.start(f"{self.node}-kubelet", words)
+
     # -- the driver ------------------------------------------------------------------------------------------------
 
     def driver_pod(self) -> Json | None:
@@ -337,7 +359,7 @@ def _see_this_checkout(spec: Json, server: Any, static_programs: Path) -> None:
     container |= {"image": images.BUSYBOX, "command": [sys.executable, "-m", "headrace.roles.csi"]}
     spec["volumes"].append({"name": "programs", "hostPath": {"path": str(static_programs)}})
     container["volumeMounts"].append({"name": "programs", "mountPath": "/headrace-programs", "readOnly": True})
-    container["args"] += ["--programs", "/headrace-programs"]
+    container["args"] += ["--programs", "/headrace-programs", "--served-within", str(SERVED_WITHIN_S)]
     container["livenessProbe"]["exec"]["command"][0] = sys.executable
     # There is no kube-proxy: the server is reached by its own address instead of the Service's.
     container["env"] += [

@@ -6,7 +6,7 @@ The rows are those of docs/design.md, section 5 (recovery, injection): each was 
 from __future__ import annotations
 
 import pytest
-from tests.kubernetes.csi.site import DEADLINE_S, Site
+from tests.kubernetes.csi.site import DEADLINE_S, SERVED_WITHIN_S, Site
 
 from headrace.data.client import ResolvedDataset
 from headrace.spec.kind import Json
@@ -116,6 +116,32 @@ def test_no_app_starts_over_what_nobody_serves_and_the_pod_can_be_deleted(site: 
     site.delete("p")
     assert site.hanging() == []
     site.until(lambda: not site.mounts_of(uid), "nothing is mounted any more")
+
+
+def test_who_passes_by_the_probe_waits_no_longer_than_the_deadline(site: Site) -> None:
+    dataset = site.dataset("set", ("sh", "-c", 'exec silent "$MOUNT_POINT"'))
+    pod = site.pod("p", "cat /data/file", {"set": {"mountPath": "/data", "subPath": "sub"}}, dataset)
+    for probe in ("startupProbe", "livenessProbe"):
+        del pod["spec"]["initContainers"][0][probe]
+    site.run(pod)
+    site.until(site.hanging, "the kubelet waits in the mount: its sub-path is looked at", "p")
+    site.until(lambda: not site.hanging(), "the connection was ended", "p", deadline_s=4 * SERVED_WITHIN_S)
+    assert "running" not in site.status("p", "main").get("state", {})
+    site.delete("p")
+    assert site.hanging() == []
+
+
+def test_a_kubelet_that_starts_again_over_a_dead_mount_hangs_nowhere(site: Site) -> None:
+    dataset = site.dataset("set", RCLONE)
+    _reading(site, dataset)
+    kubelet = site.stop_kubelet()
+    site.kill("p", "rclone")
+    site.until(lambda: site.logs_on_node("p")[-1:] != ["content"], "the app sees an error", "")
+    site.start_kubelet(kubelet)
+    site.until(lambda: len(site.fuse_mounts("p")) == 2, "the client was started again", "p")
+    _says(site, "p", "content")
+    assert site.hanging() == []
+    site.delete("p")
 
 
 def test_a_killed_client_heals_for_a_running_app_and_the_other_pod_notices_nothing(site: Site) -> None:

@@ -175,10 +175,11 @@ async def test_the_pair_ends_with_its_last_volume(tmp_path: Path) -> None:
 async def test_the_broker_is_told_the_terms(tmp_path: Path, asked: int, held: int, is_read_only: bool) -> None:
     permit = _Terms()
     permit.terms = Terms(file_system_type="juicefs", read_only=bool(held))
-    inline, _, broker = _inline(tmp_path, permit=permit, client_uid=65534)
+    inline, _, broker = _inline(tmp_path, permit=permit, client_uid=65534, served_within_s=7.0)
     await inline.publish("v", "/t", _DATA, _POD, read_only=bool(asked))
     [told] = broker.registered.values()
     assert (told["read_only"], told["file_system_type"], told["client_uid"]) == (is_read_only, "juicefs", 65534)
+    assert told["start_deadline_s"] == 7.0
     assert permit.asked == [InlineRequest(pod="p", namespace="ns", uid="u1", dataset="d", role="data")]
 
 
