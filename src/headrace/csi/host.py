@@ -148,7 +148,8 @@ async def _run_once(service: _Service) -> int | str:
     """Run a service's process to its end. It says what it has to say where this process does, and its standard input
     ends with this process."""
     try:
-        process = await anyio.open_process(service.argv, stdin=subprocess.PIPE, stdout=None, stderr=None)
+        with anyio.CancelScope(shield=True):  # cancelled halfway, it would leave a process that nobody knows
+            process = await anyio.open_process(service.argv, stdin=subprocess.PIPE, stdout=None, stderr=None)
     except OSError as error:
         return str(error)
     service.pid = process.pid

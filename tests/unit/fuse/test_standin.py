@@ -103,34 +103,54 @@ class _Broker:
 
 
 class _StandIn:
-    """One of the two, in a directory of its own, calling at `address`."""
+    """One of the two, in a directory of its own, calling at `address`.
 
-    def __init__(self, kind: str, place: Path) -> None:
+    Args:
+        programs: where the static one is, compiled to call at `broker.sock` of its working directory.
+    """
+
+    def __init__(self, kind: str, place: Path, programs: Path) -> None:
         self.kind = kind
         self.address = place / "broker.sock"
         self.directory = place / "bin"
         self._place = place
+        self._programs = programs
 
-    def install(self, *, wait_s: float = 30.0, mountinfo: str = "") -> None:
+    def install(self) -> None:
         if self.kind == "python":
             install_standin(str(self.directory), seen_at=str(self.directory), socket=str(self.address))
-            return
-        defines = {"BROKER_SOCKET": text(self.address), "WAIT_FOR_BROKER_S": str(wait_s)}
-        if mountinfo:
-            (self._place / "mountinfo").write_text(mountinfo)
-            defines["MOUNTINFO"] = text(self._place / "mountinfo")
-        install_native(str(self.directory), programs=str(compiled(self._place / "built", defines)))
+        else:
+            install_native(str(self.directory), programs=str(self._programs))
 
     def call(
-        self, *arguments: str, name: str = "fusermount3", environment: dict[str, str] | None = None, **more: Any
+        self, *arguments: str | bytes, name: str = "fusermount3", environment: dict[str, str] | None = None, **more: Any
     ) -> subprocess.CompletedProcess[str]:
         argv = [str(self.directory / name), *arguments]
-        return subprocess.run(argv, env=environment or {}, capture_output=True, text=True, timeout=20, **more)
+        return subprocess.run(
+            argv, env=environment or {}, cwd=self._place, capture_output=True, text=True, timeout=20, **more
+        )
+
+
+_COMPILED_ONCE: dict[tuple[str, ...], Path] = {}
+
+
+@pytest.fixture
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Returns a directory of static programs that find all they need in their working directory."""
+
+    def compile_once(**defines: str) -> Path:
+        given = {"BROKER_SOCKET": text("broker.sock"), **defines}
+        key = tuple(sorted(given.values()))
+        if key not in _COMPILED_ONCE:
+            _COMPILED_ONCE[key] = compiled(tmp_path_factory.mktemp("native"), given)
+        return _COMPILED_ONCE[key]
+
+    return compile_once
 
 
 @pytest.fixture(params=["python", "native"])
-def stand_in(request: pytest.FixtureRequest, tmp_path: Path) -> _StandIn:
-    return _StandIn(request.param, tmp_path)
+def stand_in(request: pytest.FixtureRequest, tmp_path: Path, programs: Callable[..., Path]) -> _StandIn:
+    return _StandIn(request.param, tmp_path, programs() if request.param == "native" else tmp_path)
 
 
 @pytest.fixture
@@ -162,9 +182,10 @@ def test_both_read_command_lines_alike(stand_in: _StandIn, pipe: tuple[int, int]
     assert broker.requests == []
 
 
-def test_the_static_one_names_places_alike(tmp_path: Path) -> None:
-    native = _StandIn("native", tmp_path)
-    native.install(mountinfo=_MOUNTINFO)
+def test_the_static_one_names_places_alike(tmp_path: Path, programs: Callable[..., Path]) -> None:
+    native = _StandIn("native", tmp_path, programs(MOUNTINFO=text("mountinfo")))
+    native.install()
+    (tmp_path / "mountinfo").write_text(_MOUNTINFO)
     broker = _Broker(native.address, lambda _request: ({"ok": True}, []))
     for mountpoint, place in _PLACES:
         assert native.call("-u", mountpoint).returncode == 0
@@ -178,7 +199,7 @@ def test_a_mount_point_behind_a_symbolic_link_is_named_by_where_it_leads(stand_i
     (tmp_path / "link").symlink_to("real")
     broker = _Broker(stand_in.address, lambda _request: ({"ok": True}, []))
     assert stand_in.call("-u", str(tmp_path / "link" / "none" / "ds")).returncode == 0
-    assert stand_in.call("-u", "link/ds", cwd=tmp_path).returncode == 0
+    assert stand_in.call("-u", "link/ds").returncode == 0
     broker.close()
     assert broker.requests[0]["place"].endswith("/real/none/ds")
     assert broker.requests[1]["place"].endswith("/real/ds")
@@ -188,8 +209,7 @@ def test_a_name_that_is_no_utf_8_is_sent_as_python_sends_it(stand_in: _StandIn) 
     stand_in.install()
     broker = _Broker(stand_in.address, lambda _request: ({"ok": True}, []))
     for name in (b"/\xff\xc3", "/€𝄞".encode(), b"/\xed\xa0\x80"):
-        argv = [os.fsencode(stand_in.directory / "fusermount3"), b"-u", name]
-        assert subprocess.run(argv, env={"LC_ALL": "C.UTF-8"}, timeout=20).returncode == 0
+        assert stand_in.call("-u", name, environment={"LC_ALL": "C.UTF-8"}).returncode == 0
         assert broker.requests.pop()["place"] == name.decode("utf-8", "surrogateescape")[1:]
     broker.close()
 
@@ -256,14 +276,15 @@ def test_it_waits_for_a_broker_that_restarts_and_not_for_ever(tmp_path: Path) ->
     brokers[0].close()
 
 
-def test_the_static_one_waits_too(tmp_path: Path) -> None:
-    native = _StandIn("native", tmp_path)
-    native.install(wait_s=0.3)
+def test_the_static_one_waits_too(tmp_path: Path, programs: Callable[..., Path]) -> None:
+    native = _StandIn("native", tmp_path, programs(WAIT_FOR_BROKER_S="0.3"))
+    native.install()
     begun = time.monotonic()
     done = native.call("-u", "/m")
     assert time.monotonic() - begun >= 0.3
-    assert (done.returncode, done.stderr.startswith(f"fusermount3: no broker at {native.address}")) == (1, True)
-    native.install(wait_s=10)
+    assert (done.returncode, done.stderr.startswith("fusermount3: no broker at broker.sock within 0.3 s")) == (1, True)
+    native = _StandIn("native", tmp_path, programs())
+    native.install()
     brokers = []
     timer = threading.Timer(0.3, lambda: brokers.append(_Broker(native.address, lambda _request: ({"ok": True}, []))))
     timer.start()
