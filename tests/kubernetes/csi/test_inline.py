@@ -163,6 +163,30 @@ def test_a_killed_client_heals_for_a_running_app_and_the_other_pod_notices_nothi
     assert site.status("one", "main")["restartCount"] == 0
 
 
+def test_juicefs_killed_whole_heals_too(site: Site) -> None:
+    dataset = site.dataset("set", JUICEFS, writable=True)
+    site.run(site.pod("p", f"echo content > /data/file; {READER}", DATA, dataset))
+    _says(site, "p", "content")
+    site.kill("p", "juicefs")
+    site.until(lambda: len(site.fuse_mounts("p")) == 2, "a new client mounts on top", "p")
+    _says(site, "p", "content")
+    assert site.status("p", "main")["restartCount"] == 0
+
+
+def test_pods_that_come_together_get_each_its_own_and_leave_nothing(site: Site) -> None:
+    dataset = site.dataset("set", RCLONE)
+    before = site.driver_directory()
+    names = [f"p{number}" for number in range(8)]
+    for name in names:
+        site.run(site.pod(name, "cat /data/file", DATA, dataset))
+    for name in names:
+        assert site.ends(name) == "Succeeded", (site.events(name), site.driver_logs())
+        assert site.logs(name) == "content\n"
+    uids = [site.uid(name) for name in names]
+    site.until(lambda: not any(site.mounts_of(uid) for uid in uids), "nothing is mounted any more")
+    site.until(lambda: site.driver_directory() == before, "the driver has forgotten them")
+
+
 def test_a_driver_that_is_restarted_disturbs_no_reader_and_clients_wait_for_it(site: Site) -> None:
     dataset = site.dataset("set", RCLONE)
     _reading(site, dataset)
