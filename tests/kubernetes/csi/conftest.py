@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster.own import OwnCluster
+from tests.kubernetes.csi.driver_image import driver_image
 from tests.kubernetes.csi.site import SYSTEM, Site, client_image, install_driver
 from tests.kubernetes.fixtures import unavailable, wait
 from tests.native import compiled
@@ -27,8 +28,10 @@ def driver(
             "The driver is tested on a cluster of this machine's own: images are imported, the node looked into."
         )
     place: Path = tmp_path_factory.mktemp("csi")
-    own_kubernetes.import_image(client_image(place))
-    install_driver(kubernetes, compiled(place / "programs"))
+    for archive in (client_image(place), driver_image(place, compiled(place / "programs"))):
+        own_kubernetes.import_image(archive)
+        archive.unlink()
+    install_driver(kubernetes)
     site = Site(kubernetes, own_kubernetes, kubernetes_node, SYSTEM)
     try:
         site.until(site.driver_pod, "the driver is ready")

@@ -1,7 +1,6 @@
 """The volume driver as its DaemonSet on a real node, and pods that injection made for it.
 
-The driver's image is an empty one that sees this checkout and this interpreter; all else is `deploy/csi-driver.yaml`.
-Clients run unmodified from images made here, in a namespace that Pod Security holds to *restricted*.
+The driver is `deploy/csi-driver.yaml` with an image made here (`driver_image`). Clients run unmodified from images made here, in a namespace that Pod Security holds to *restricted*.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import sysconfig
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +22,7 @@ import yaml
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images, programs
 from tests.kubernetes.cluster.own import OwnCluster
+from tests.kubernetes.csi import driver_image
 
 from headrace.data.client import ResolvedDataset
 from headrace.data.injection.inject import inject
@@ -39,7 +38,6 @@ SERVED_WITHIN_S = 15
 SYSTEM = "headrace-system"
 CLIENT_IMAGE = "headrace.test/client:1"
 _ROOT = Path(__file__).parents[3]
-_PLACES = ("/usr", "/lib", "/lib64")
 RESTRICTED = {
     "runAsNonRoot": True,
     "runAsUser": 65534,
@@ -346,31 +344,20 @@ class Site:
         return self.kubectl("logs", "-n", SYSTEM, "daemonset/csi-driver", "--tail=100").stdout
 
 
-def install_driver(access: Access, static_programs: Path) -> None:
-    """Apply `deploy/csi-driver.yaml`, with an image that sees this checkout and the programs compiled from it."""
+def install_driver(access: Access) -> None:
+    """Apply `deploy/csi-driver.yaml` as a user does, but for its image and what this cluster has not."""
+    server = urlsplit(access.url)
     for body in yaml.safe_load_all((_ROOT / "deploy" / "csi-driver.yaml").read_text()):
         if body["kind"] == "DaemonSet":
-            _see_this_checkout(body["spec"]["template"]["spec"], urlsplit(access.url), static_programs)
+            [container] = body["spec"]["template"]["spec"]["containers"]
+            container["image"] = driver_image.IMAGE
+            container["args"] += ["--served-within", str(SERVED_WITHIN_S)]
+            # There is no kube-proxy: the server is reached by its own address instead of the Service's.
+            container["env"] += [
+                {"name": "KUBERNETES_SERVICE_HOST", "value": server.hostname},
+                {"name": "KUBERNETES_SERVICE_PORT", "value": str(server.port)},
+            ]
         access.call("POST", _collection(body), body)
-
-
-def _see_this_checkout(spec: Json, server: Any, static_programs: Path) -> None:
-    [container] = spec["containers"]
-    container |= {"image": images.BUSYBOX, "command": [sys.executable, "-m", "headrace.roles.csi"]}
-    spec["volumes"].append({"name": "programs", "hostPath": {"path": str(static_programs)}})
-    container["volumeMounts"].append({"name": "programs", "mountPath": "/headrace-programs", "readOnly": True})
-    container["args"] += ["--programs", "/headrace-programs", "--served-within", str(SERVED_WITHIN_S)]
-    container["livenessProbe"]["exec"]["command"][0] = sys.executable
-    # There is no kube-proxy: the server is reached by its own address instead of the Service's.
-    container["env"] += [
-        {"name": "KUBERNETES_SERVICE_HOST", "value": server.hostname},
-        {"name": "KUBERNETES_SERVICE_PORT", "value": str(server.port)},
-    ]
-    for number, place in enumerate((*_PLACES, sys.base_prefix, sys.prefix, str(_ROOT))):
-        if any(place.startswith(f"{other}/") for other in (*_PLACES, str(_ROOT))):
-            continue
-        spec["volumes"].append({"name": f"machine-{number}", "hostPath": {"path": place}})
-        container["volumeMounts"].append({"name": f"machine-{number}", "mountPath": place, "readOnly": True})
 
 
 def _collection(body: Json) -> str:
