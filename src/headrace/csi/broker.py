@@ -37,19 +37,30 @@ class Broker:
     Args:
         directory: the broker's own, which world and driver see at the same path.
         python: the interpreter the world starts it with.
+        options: more words of its command line.
     """
 
-    def __init__(self, world: World, directory: str, *, python: str = sys.executable) -> None:
+    def __init__(
+        self, world: World, directory: str, *, python: str = sys.executable, options: Sequence[str] = ()
+    ) -> None:
         self._world = world
         self._directory = directory
-        self._python = python
+        self._argv = [python, "-m", "headrace.fuse.broker", "--directory", directory, *options]
+
+    @property
+    def _log(self) -> str:
+        return os.path.join(self._directory, "broker.log")
+
+    async def why_not_ready(self, answer_within_s: float = 5.0) -> str:
+        """Return the sentence why it cannot mount, empty when it can; raises Unavailable when it does not answer."""
+        return str((await self.order("hello", answer_within_s=answer_within_s))["device"])
 
     async def start(self) -> None:
         """Have the world run the broker and keep it running. Idempotent; replaces one of an older installation."""
         order: dict[str, Any] = {
             "service": SERVICE,
-            "argv": [self._python, "-m", "headrace.fuse.broker", "--directory", self._directory],
-            "log": {"path": os.path.join(self._directory, "broker.log")},
+            "argv": self._argv,
+            "log": {"path": self._log},
             "restart": True,
         }
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
@@ -109,7 +120,7 @@ class Broker:
         except TimeoutError as error:
             raise Unavailable(
                 f"The FUSE broker did not answer {op} within {answer_within_s:.0f} s.",
-                hint=f"Its log is {os.path.join(self._directory, 'broker.log')}.",
+                hint=f"Its log is {self._log if os.path.exists(self._log) else 'in that of the driver'}.",
             ) from error
         answer: Json = json.loads(line)
         if not answer.get("ok"):

@@ -11,18 +11,22 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
 from headrace.csi.broker import Broker
 from headrace.csi.files import VolumeFiles
 from headrace.csi.inline import InlineVolumes
+from headrace.csi.permit import Permit
 from headrace.csi.shared import Patience, SharedMount, Sight
 from headrace.csi.world import World
 from headrace.errors import HeadraceError, InvalidSpec, Unsupported
+from headrace.fuse.install import install_standin
 from headrace.fuse.order import MountOrder
+from headrace.fuse.place import Deadlines
 from headrace.ids import short_hash
-from headrace.spec.names import CSI_DRIVER
+from headrace.spec.names import BROKER_DIRECTORY, CSI_DRIVER, STAND_IN_DIRECTORY
 from headrace.telemetry import logger
 
 TEND_FAILED = "csi.tend_failed"
@@ -62,8 +66,13 @@ class FuseDriver:
         world: the node's world.
         directory: the driver's own, at the same path for agent and world, hidden from pods.
         resolve: makes the order of a PersistentVolume.
+        permit: decides whether a pod may have an inline volume.
         persistent: whether this node serves PersistentVolumes, as the organisation's own nodes do.
-        python: an interpreter of the containers, for stand-in and broker.
+        python: the broker's interpreter, and where `install` is not given also that of the clients' containers.
+        install: puts the stand-in into a directory that clients see; the one in Python where not given.
+        client_uid: who runs inline volumes' clients, in the broker's user namespace; -1 for the broker's own.
+        broker_options: more words of the broker's command line.
+        inline_served_within_s: how long an inline volume's client may have its mount without serving it.
     """
 
     name = CSI_DRIVER
@@ -75,18 +84,33 @@ class FuseDriver:
         directory: str,
         *,
         resolve: Resolve,
+        permit: Permit,
         persistent: bool = True,
         patience: Patience | None = None,
         python: str = sys.executable,
+        install: Callable[[str], None] | None = None,
+        client_uid: int = -1,
+        broker_options: Sequence[str] = (),
+        inline_served_within_s: float = Deadlines.start_s,
     ) -> None:
         self.persistent = persistent
         self._world = world
         self._resolve = resolve
         self._patience = patience or Patience()
-        self._python = python
-        self._broker = Broker(world, os.path.join(directory, "broker"), python=python)
+        self._install = install or partial(
+            install_standin, seen_at=STAND_IN_DIRECTORY, socket=f"{BROKER_DIRECTORY}/broker.sock", python=python
+        )
+        self._broker = Broker(world, os.path.join(directory, "broker"), python=python, options=broker_options)
         self._volumes = os.path.join(directory, "volumes")
-        self._inline = InlineVolumes(world, self._broker, os.path.join(directory, "inline"), python=python)
+        self._inline = InlineVolumes(
+            world,
+            self._broker,
+            os.path.join(directory, "inline"),
+            permit=permit,
+            install=self._install,
+            client_uid=client_uid,
+            served_within_s=inline_served_within_s,
+        )
         self._shared: dict[str, SharedMount] = {}
         self._staged: dict[str, _Staged] = {}
         self._pair_locks: dict[str, anyio.Lock] = {}
@@ -127,13 +151,15 @@ class FuseDriver:
 
         Raises:
             InvalidSpec, Unsupported: the attributes cannot be right.
+            Denied, NotFound, QuotaExceeded: a pod may not have the inline volume it asks for.
             Unavailable: the client did not serve in time; with what it said.
         """
-        await self._broker.start()
         if pod.get("ephemeral") == "true":
             async with self._pair_lock(self._inline.pair_of(attributes, pod)):
-                await self._inline.publish(volume_id, target, attributes, pod)
+                await self._broker.start()
+                await self._inline.publish(volume_id, target, attributes, pod, read_only=read_only)
             return
+        await self._broker.start()
         staged = self._staged.get(volume_id)
         if staged is None:
             raise InvalidSpec(f"Volume {volume_id} is published before it was staged.")
@@ -187,7 +213,20 @@ class FuseDriver:
             record = shared.files.load()
             if record is not None and target in record.targets:
                 return await shared.trouble()
-        return f"Volume {volume_id} is not published at {target}."
+        return await self._inline.trouble(volume_id, target)
+
+    def publishes(self, volume_id: str, target: str) -> bool:
+        """Tell whether the volume is published at `target`."""
+        records = (shared.files.load() for shared in self._mounts_of(volume_id))
+        return self._inline.publishes(volume_id, target) or any(r is not None and target in r.targets for r in records)
+
+    async def why_not_ready(self) -> str:
+        """Return the sentence why this node cannot mount now, empty when it can."""
+        await self._broker.start()
+        try:
+            return await self._broker.why_not_ready()
+        except HeadraceError as error:
+            return str(error)
 
     # -- in the background -----------------------------------------------------------------------------------------------
 
@@ -197,6 +236,7 @@ class FuseDriver:
         Run it beside the node's agent. What was staged before this process is found on disk.
         """
         self._find()
+        await self._undo_what_was_lost()
         while True:
             await anyio.sleep(_TEND_EVERY_S)
             if not self._shared:
@@ -220,6 +260,18 @@ class FuseDriver:
         except HeadraceError as error:
             _log.warning(TEND_FAILED, mount=shared.key, error=str(error))
 
+    async def _undo_what_was_lost(self) -> None:
+        """Forget inline volumes that are mounted no more, as after the machine was started again."""
+        for note in self._inline.notes():
+            try:
+                async with self._pair_lock(note.pair):
+                    mounted = await self._world.request("mount.list", prefix=note.target)
+                    if self._inline.publishes(note.volume_id, note.target) and not mounted["mounts"]:
+                        await self._broker.start()
+                        await self._inline.unpublish(note.volume_id, note.target)
+            except HeadraceError as error:
+                _log.warning(TEND_FAILED, mount=note.pair, error=str(error))
+
     def _find(self) -> None:
         if not os.path.isdir(self._volumes):
             return
@@ -239,7 +291,7 @@ class FuseDriver:
                 world=self._world,
                 broker=self._broker,
                 patience=self._patience,
-                python=self._python,
+                install=self._install,
             )
         return self._shared[key]
 

@@ -17,10 +17,8 @@ from headrace.csi.client import CONTAINER, Client, how_it_ended, is_running
 from headrace.csi.files import Record, VolumeFiles, order_to_json
 from headrace.csi.world import World, container_of
 from headrace.errors import Unavailable
-from headrace.fuse.install import install_standin
 from headrace.fuse.order import MountOrder
 from headrace.spec.kind import Json
-from headrace.spec.names import BROKER_DIRECTORY, STAND_IN_DIRECTORY
 from headrace.telemetry import logger
 
 CLIENT_STARTED = "csi.client_started"
@@ -66,11 +64,18 @@ class SharedMount:
 
     Args:
         key: names it among the node's; also its id at the broker.
-        python: an interpreter of the client's container, for the stand-in.
+        install: puts the stand-in into a directory that the client sees.
     """
 
     def __init__(
-        self, key: str, directory: str, *, world: World, broker: Broker, patience: Patience, python: str
+        self,
+        key: str,
+        directory: str,
+        *,
+        world: World,
+        broker: Broker,
+        patience: Patience,
+        install: Callable[[str], None],
     ) -> None:
         self.key = key
         self.files = VolumeFiles(directory)
@@ -78,7 +83,7 @@ class SharedMount:
         self._world = world
         self._broker = broker
         self._patience = patience
-        self._python = python
+        self._install = install
         self._client = Client(world, self.files, key)
         self._pause_s = patience.first_pause_s
         self._start_not_before = 0.0
@@ -217,12 +222,7 @@ class SharedMount:
         _log.info(CLIENT_STARTED, volume=record.volume_id, attempt=record.attempt, pod=self._client.pod)
 
     async def _register(self, record: Record) -> None:
-        install_standin(
-            os.path.join(self.files.sockets, "bin"),
-            seen_at=STAND_IN_DIRECTORY,
-            socket=f"{BROKER_DIRECTORY}/broker.sock",
-            python=self._python,
-        )
+        self._install(os.path.join(self.files.sockets, "bin"))
         order = record.order or {}
         await self._broker.register(
             self.key,

@@ -7,7 +7,7 @@ mounts in the volume's `ds` directory and nowhere else, with flags no client cho
 none, and ends connections that nobody serves (`place`). Registrations are kept in a file: a broker that is killed is
 started again with the same arguments, and the stand-ins wait for it.
 
-    python -m headrace.fuse.broker --directory DIRECTORY      control socket: DIRECTORY/control.sock
+    python -m headrace.fuse.broker --directory DIRECTORY [--end-with-input]     control socket: DIRECTORY/control.sock
 
 Control protocol: JSON objects, one a line, each with an `op`; answers in order, `{"ok": true, …}` or
 `{"ok": false, "code": "…", "error": "sentence"}`.
@@ -79,13 +79,19 @@ class Broker:
         self._loop.on_readable(self._listener.fileno(), self._accept)
         self._restore()
 
-    def run(self) -> None:
-        """Serve until SIGTERM. Mounts and registrations stay as they are: they are the volumes', not the process's."""
+    def run(self, *, end_with_input: bool = False) -> None:
+        """Serve until SIGTERM. Mounts and registrations stay as they are: they are the volumes', not the process's.
+
+        Args:
+            end_with_input: end also when standard input does, with who holds its other end, however he died.
+        """
         read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(write)
         signal.signal(signal.SIGTERM, lambda *_: None)
         signal.signal(signal.SIGINT, lambda *_: None)
         self._loop.on_readable(read, self._loop.stop)
+        if end_with_input:
+            self._loop.on_readable(sys.stdin.fileno(), self._loop.stop)
         self._loop.run()
         for volume in self._volumes.values():
             volume.close(unmount=False)
@@ -341,8 +347,9 @@ def main(arguments: list[str]) -> int:
     """Run the broker."""
     parser = argparse.ArgumentParser(prog="python -m headrace.fuse.broker")
     parser.add_argument("--directory", required=True, help="the broker's own directory: control socket and state")
+    parser.add_argument("--end-with-input", action="store_true", help="end when standard input does")
     options = parser.parse_args(arguments)
-    Broker(options.directory).run()
+    Broker(options.directory).run(end_with_input=options.end_with_input)
     return 0
 
 

@@ -9,7 +9,7 @@ DRIVER_GROUP = "headrace:driver"
 _DRIVER_READS = frozenset(
     {
         *("thinruntimeprofiles", "thinruntimes", "datasets", "secrets", "configmaps"),
-        *("persistentvolumes", "persistentvolumeclaims"),
+        *("persistentvolumes", "persistentvolumeclaims", "pods"),
     }
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from headrace.cluster.protocol import Cluster
 from headrace.csi.driver import FuseDriver, VolumeRequest
+from headrace.csi.permit import PodPermit, Terms, TermsOf
 from headrace.csi.world import World
 from headrace.data.runtime.order_source import OrderSource
 from headrace.fuse.order import MountOrder
@@ -15,7 +16,7 @@ from headrace.settings import Home
 def make_driver(
     node: str, home: Home, world: World, objects: Cluster, settings: UpSettings, *, persistent: bool
 ) -> FuseDriver:
-    """Return the driver of `node`; `objects` reads profiles and datasets. Its `run()` must run beside the agent."""
+    """Return the driver of `node`; `objects` reads pods, profiles and datasets. Its `run()` must run beside the agent."""
     source = OrderSource(objects, client_tools(settings.path))
 
     async def resolve(request: VolumeRequest) -> MountOrder:
@@ -27,4 +28,15 @@ def make_driver(
             read_only=request.read_only,
         )
 
-    return FuseDriver(world, str(home.world(node) / "csi"), resolve=resolve, persistent=persistent)
+    permit = PodPermit(objects, node, inline_terms(source))
+    return FuseDriver(world, str(home.world(node) / "csi"), resolve=resolve, permit=permit, persistent=persistent)
+
+
+def inline_terms(source: OrderSource) -> TermsOf:
+    """Return what tells the terms of a Dataset that a pod's inline volume names."""
+
+    async def terms_of(namespace: str, dataset: str) -> Terms:
+        mount = await source.inline(namespace=namespace, dataset=dataset)
+        return Terms(file_system_type=mount.file_system_type, read_only=mount.read_only)
+
+    return terms_of

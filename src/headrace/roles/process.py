@@ -23,17 +23,26 @@ _LOOK_EVERY_S = 0.01
 
 def run(name: str, program: Callable[[Home], Awaitable[None]]) -> None:
     """Run `program` until it ends or SIGTERM asks; then everything in it is cancelled and cleaned up."""
+    run_without_home(name, lambda: program(Home(default_home())), loop_factory=uvloop.new_event_loop)
+
+
+def run_without_home(
+    name: str,
+    program: Callable[[], Awaitable[None]],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+) -> None:
+    """Run `program` likewise, where there is no state directory of `headrace up`."""
     configure(os.environ.get("HEADRACE_LOG_LEVEL", "INFO"), process=name)
-    home = Home(default_home())
 
     async def until_asked() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(_cancel_on_signal, group.cancel_scope)
-            await program(home)
+            await program()
             group.cancel_scope.cancel()
 
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             runner.run(until_asked())
     except* HeadraceError as group:
         for error in _leaves(group):

@@ -2,7 +2,7 @@
 
 `user` is the embedded engine's way, a user namespace of an ordinary user; `root` is a real node's, where the broker is
 root. Run as root, the first is played by uid 65534, which gets a copy of /dev/fuse with mode 0666 in a mount
-namespace of its own, so that the machine's stays as it is.
+namespace of its own, so that the machine's stays as it is. Clients have the stand-in in Python or the static one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.native import compiled
 
 from headrace.fuse import mounts
+from headrace.fuse.install import install_native
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -125,10 +127,15 @@ class Container:
 
 
 class Node:
-    """Namespaces that pods are nested in, and the broker's control socket."""
+    """Namespaces that pods are nested in, and the broker's control socket.
 
-    def __init__(self, kind: str) -> None:
+    Args:
+        programs: the static stand-in and probe; None for those in Python.
+    """
+
+    def __init__(self, kind: str, programs: Path | None = None) -> None:
         self.kind = kind
+        self.programs = programs
         self.directory = Path(tempfile.mkdtemp(prefix="hr-fuse-", dir="/var/tmp"))
         self.directory.chmod(0o755)
         if IS_ROOT and kind == "user":
@@ -209,6 +216,9 @@ class Node:
             fields.setdefault("client_uid", NOBODY)
         answer = self.order("register", id=name, data_dir=str(data), socket_dir=str(sockets), **fields)
         assert answer["ok"], answer
+        if self.programs is not None:
+            install_native(str(sockets / "bin"), programs=str(self.programs))
+            return place
         arguments = f"{str(sockets / 'bin')!r}, seen_at='/run/headrace/bin', socket='/run/headrace/fuse/broker.sock'"
         code = f"from headrace.fuse.install import install_standin; install_standin({arguments})"
         made = self.python(code)
@@ -222,6 +232,12 @@ class Node:
         answer = self.order("wait", id=name, timeout_s=deadline_s, until=["served"])
         logs = "".join(log.read_text(errors="replace")[-2000:] for log in sorted(self.directory.glob("log-*")))
         assert answer["state"] == "served", (answer, logs)
+
+    def probe(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run the probe `served` in the node's namespaces."""
+        if self.programs is not None:
+            return self.run(str(self.directory / "served"), *arguments)
+        return self.run("env", f"PYTHONPATH={_SOURCE}", sys.executable, "-m", "headrace.fuse.served", *arguments)
 
     def mounts(self, name: str) -> list[mounts.Mount]:
         """Return the FUSE mounts of a volume in the node's namespace, bottom first."""
@@ -303,14 +319,24 @@ def _closed() -> list[tuple[str, str]]:
     return sorted(pairs.items())
 
 
-@pytest.fixture(params=["user", "root"])
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The static stand-in and probe."""
+    return compiled(tmp_path_factory.mktemp("native"))
+
+
+@pytest.fixture(params=["user-python", "user-native", "root-native"])
 def node(request: pytest.FixtureRequest) -> Iterator[Node]:
-    """A node with a broker, the embedded engine's way and a real node's."""
-    if request.param == "root" and not IS_ROOT:
+    """A node with a broker, the embedded engine's way and a real node's, where clients' images have no Python."""
+    kind, _, stand_in = request.param.partition("-")
+    if kind == "root" and not IS_ROOT:
         pytest.skip("a real node's broker is root")
     if not IS_ROOT and not os.access("/dev/fuse", os.R_OK | os.W_OK):
         pytest.skip("/dev/fuse is closed to ordinary users: sudo chmod 0666 /dev/fuse")
-    place = Node(request.param)
+    programs = request.getfixturevalue("programs") if stand_in == "native" else None
+    place = Node(kind, programs)
+    if programs is not None:
+        shutil.copy(programs / "served", place.directory / "served")
     try:
         place.start_broker()
         yield place

@@ -273,14 +273,21 @@ def test_a_client_that_stops_answering_is_ended_after_its_deadline(node: Node, s
 
 
 def test_a_client_is_dead_when_its_connection_has_ended_and_not_while_it_hangs(node: Node, storage: str) -> None:
-    volume = node.volume("v")
+    point = str(node.volume("v") / "data" / "ds")
+    nothing = node.probe(point)
+    assert (nothing.returncode, nothing.stderr) == (1, f"No FUSE file system is mounted at {point}.\n")
     client = _serve(node, "v", storage)
-    look = f"from headrace.fuse import served; print(served.why_not_{{}}({str(volume / 'data' / 'ds')!r}, 0.5))"
+    assert (node.probe(point).returncode, node.probe("--alive", f"{point}/").returncode) == (0, 0)
     client.signal(signal.SIGSTOP)
-    assert "nobody answered" in node.python(look.format("served")).stdout
-    assert node.python(look.format("alive")).stdout == "\n"
+    hangs = node.probe(point, "0.5")
+    assert (hangs.returncode, hangs.stderr) == (1, f"{point} is mounted but nobody answered for 0.5 s.\n")
+    assert node.probe("--alive", point, "0.5").returncode == 0
     assert node.order("abort", id="v")["ok"]
-    assert "has ended" in node.python(look.format("alive")).stdout
+    for words in ((point, "5"), ("--alive", point)):
+        dead = node.probe(*words)
+        assert dead.returncode == 1
+        assert dead.stderr.startswith(f"The client of {point} has ended (")
+    assert node.probe().returncode == node.probe("--alive").returncode == 2
 
 
 def test_a_killed_broker_disturbs_no_reader_and_a_new_client_waits_for_its_return(node: Node, storage: str) -> None:
@@ -372,7 +379,5 @@ def test_a_client_may_mount_beneath_instead(node: Node, storage: str) -> None:
     node.container("v", *_MOUNT, storage, "/run/volume/ds/first")
     node.served("v")
     assert node.run("cat", f"{volume}/data/ds/first/file").stdout == "content"
-    probe = node.python(
-        f"from headrace.fuse.served import why_not_served as w; print(w({str(volume / 'data' / 'ds')!r}))"
-    )
-    assert probe.stdout.strip() == "", probe
+    probe = node.probe(str(volume / "data" / "ds"))
+    assert (probe.returncode, probe.stderr) == (0, "")

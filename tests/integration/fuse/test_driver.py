@@ -22,6 +22,7 @@ from tests.integration.fuse.conftest import IS_ROOT
 from tests.integration.fuse.pods import ObjectStore, format_juicefs, metadata_server, object_store
 
 from headrace.csi.driver import FuseDriver, VolumeRequest
+from headrace.csi.permit import InlineRequest, Terms
 from headrace.csi.shared import Patience
 from headrace.errors import InvalidSpec, Unavailable
 from headrace.fuse.order import MountOrder
@@ -141,7 +142,10 @@ class Site:
         """Return a driver as a node's agent makes one at its start."""
         patience = more.pop("patience", Patience(served_within_s=20, flush_s=5))
         directory = f"{self.world.directory}/csi"
-        return FuseDriver(self.client, directory, resolve=self._resolve, patience=patience, **more)
+        return FuseDriver(self.client, directory, resolve=self._resolve, permit=self._permit, patience=patience, **more)
+
+    async def _permit(self, _request: InlineRequest) -> Terms:
+        return Terms()
 
     async def _resolve(self, request: VolumeRequest) -> MountOrder:
         self.orders.append(request)

@@ -62,6 +62,20 @@ async def test_an_inline_volume_is_a_dataset_of_the_pods_own_namespace(make: Any
         await world.source.inline(namespace="other", dataset=name)
 
 
+async def test_an_inline_volume_is_told_without_reading_a_secret(make: Any) -> None:
+    option = {"name": "key", "valueFrom": {"secretKeyRef": {"name": "s3", "key": "k"}}}
+    plain = make.dataset(spec={"mounts": [{"mountPoint": "s3://b", "encryptOptions": [option]}]})
+    world = World(plain, make.runtime(), make.profile())
+
+    async def get(kind: Any, ref: Any) -> Any:
+        assert kind is not SECRET
+        return await get_any(kind, ref)
+
+    get_any, world.cluster.get = world.cluster.get, get  # type: ignore[method-assign]
+    mount = await world.source.inline(namespace="vision", dataset="demo")
+    assert (mount.file_system_type, mount.read_only) == ("juicefs", True)
+
+
 async def test_what_cannot_be_told(make: Any) -> None:
     source = World(make.dataset(), make.runtime()).source
     with pytest.raises(InvalidSpec, match="profile"):

@@ -13,7 +13,7 @@ from typing import Any
 from headrace.data.client import ResolvedDataset
 from headrace.data.conditions import BOUND, FAILED, NOT_BOUND, PENDING, nearest_first
 from headrace.data.runtime.assemble import Sources, assemble
-from headrace.data.runtime.config import ClaimVolume, ClientConfig, claim_volume, claims_of
+from headrace.data.runtime.config import ClientConfig, claim_volume, claims_of
 from headrace.errors import HeadraceError
 from headrace.spec.conditions import Status
 from headrace.spec.kind import Doc, Json
@@ -32,6 +32,7 @@ class Parts:
         volumes: the PersistentVolume each of these claims is bound to.
         binding: each claim's `volumeBindingMode`.
         secrets: Secrets of the Dataset's namespace, by name; None where there is none.
+        asks_secrets: False where nobody looked for Secrets, because whoever asks has no right to read them.
     """
 
     dataset: Doc[Any]
@@ -42,6 +43,7 @@ class Parts:
     volumes: Mapping[str, Doc[Any] | None] = field(default_factory=dict)
     binding: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Doc[Any] | None] = field(default_factory=dict)
+    asks_secrets: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,7 @@ def judge(parts: Parts) -> Verdict:
         resolved, config = assemble(sources(parts))
     except HeadraceError as error:
         return _failed(type(error).__name__, str(error))
-    missing = _missing_secret(parts, config)
+    missing = _missing_secret(parts, config) if parts.asks_secrets else ""
     if missing:
         return _failed("SecretNotFound", missing)
     message = " ".join((f"Configured with profile {wanted}.", *config.notes))
@@ -101,7 +103,9 @@ def sources(parts: Parts) -> Sources:
     for claim in claims_of(parts.dataset.raw):
         volume = parts.volumes.get(claim)
         assert volume is not None
-        volumes[claim] = _claim_volume(claim, volume, parts.secrets)
+        secret = publish_secret(volume)
+        keys = secret_keys(parts.secrets.get(secret)) if parts.asks_secrets else ()
+        volumes[claim] = claim_volume(claim, volume.raw, keys if secret else None)
     profile: Json = {"apiVersion": THIN_RUNTIME_PROFILE.api_version, **parts.profile.raw}
     return Sources(dataset=parts.dataset.raw, runtime=parts.runtime.raw, profile=profile, volumes=volumes)
 
@@ -128,11 +132,6 @@ def secret_keys(secret: Doc[Any] | None) -> tuple[str, ...] | None:
         if secret is None
         else tuple(sorted({**(secret.raw.get("data") or {}), **(secret.raw.get("stringData") or {})}))
     )
-
-
-def _claim_volume(claim: str, volume: Doc[Any], secrets: Mapping[str, Doc[Any] | None]) -> ClaimVolume:
-    secret = publish_secret(volume)
-    return claim_volume(claim, volume.raw, secret_keys(secrets.get(secret)) if secret else None)
 
 
 def _unbound(parts: Parts) -> Verdict | None:

@@ -92,7 +92,8 @@ class OrderSource:
         )
 
     async def inline(self, *, namespace: str, dataset: str) -> InlineMount:
-        """Return what a pod of `namespace` may mount in a data volume that names `dataset`.
+        """Return what a pod of `namespace` may mount in a data volume that names `dataset`. Reads no Secret: they are the
+        sidecar's, which cannot start without them.
 
         Args:
             namespace: as the kubelet says, never as the volume's attributes say.
@@ -102,8 +103,7 @@ class OrderSource:
             Unavailable: it is not configured; the sentence says why.
         """
         ref = Ref(namespace, dataset)
-        parts = await self._parts(ref)
-        verdict = judge(parts)
+        verdict = judge(await self._parts(ref, asks_secrets=False))
         if verdict.resolved is None:
             raise _not_ready(ref, verdict)
         return InlineMount(
@@ -120,7 +120,7 @@ class OrderSource:
         secrets = {name: _values(doc) for name, doc in parts.secrets.items() if doc is not None}
         return order_for_dataset(sources(parts), secrets=secrets, tools=self._tools)
 
-    async def _parts(self, ref: Ref) -> Parts:
+    async def _parts(self, ref: Ref, *, asks_secrets: bool = True) -> Parts:
         dataset = await self._get(DATASET, ref)
         if dataset is None:
             raise NotFound(f"There is no Dataset {ref}.", hint="Make it, or correct the volume's attributes.")
@@ -138,7 +138,10 @@ class OrderSource:
             profile=await self._get(THIN_RUNTIME_PROFILE, Ref("", profile)) if profile else None,
             claims=claims,
             volumes=volumes,
-            secrets={name: await self._get(SECRET, Ref(ref.namespace, name)) for name in wanted if name},
+            secrets={
+                name: await self._get(SECRET, Ref(ref.namespace, name)) for name in wanted if name and asks_secrets
+            },
+            asks_secrets=asks_secrets,
         )
 
     async def _bound_volume(self, claim: Doc[Any] | None) -> Doc[Any] | None:
