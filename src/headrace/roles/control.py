@@ -30,6 +30,7 @@ from headrace.engine.pki import Authority
 from headrace.engine.store.store import Store
 from headrace.engine.tokens import AccountTokens, StaticTokens
 from headrace.errors import AlreadyExists
+from headrace.ledger.database import file_url
 from headrace.ledger.store import Ledger
 from headrace.roles import bootstrap, controllers, process, settings_file
 from headrace.roles.authoriser import DRIVER_GROUP, EmbeddedAuthoriser
@@ -57,7 +58,7 @@ async def main(home: Home) -> None:
     authority = Authority.open(home.pki, clock)
     static = StaticTokens(home.pki / "tokens.csv")
     accounts = AccountTokens(home.pki / "accounts.key", clock)
-    ledger = await anyio.to_thread.run_sync(Ledger, home.ledger)
+    ledger = await anyio.to_thread.run_sync(Ledger, file_url(home.ledger))
     async with Store(home.store) as store:
         pipeline = Pipeline(store, builtin_registry(), clock=clock, authoriser=EmbeddedAuthoriser(), tokens=accounts)
         proxy = NodeProxy(
