@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from headrace.api import waiting
@@ -137,14 +137,20 @@ class Reads:
         return {"digest": f"sha256:{digest}", "size": len(content)}
 
     async def _has_code(self, request: Request) -> Json:
-        return {"known": self._code.has(request.path_params["digest"])}
+        digest = request.path_params["digest"]
+        return {"known": await anyio.to_thread.run_sync(self._code.has, digest, limiter=self._limiter)}
 
     async def _fetch_code(self, request: Request) -> Response:
         try:
-            path = self._code.open(request.path_params["digest"], request.query_params.get("token", ""))
+            parts = await anyio.to_thread.run_sync(
+                self._code.open,
+                request.path_params["digest"],
+                request.query_params.get("token", ""),
+                limiter=self._limiter,
+            )
         except HeadraceError as error:
             return _json(_status(error), error.http_status)
-        return FileResponse(path, media_type="application/gzip")
+        return StreamingResponse(parts, media_type="application/gzip")
 
 
 def _json(body: Json, status: int = 200) -> Response:

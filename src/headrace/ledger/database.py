@@ -25,7 +25,7 @@ _VERSION_TABLE = """
         version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
     )
 """
-_WRITES = "headrace_writes"
+_WRITES, _ALONE = "headrace_writes", "headrace_alone"
 _WRITERS_LOCK = 0x6865_6164_7261_6365  # "headrace": advisory locks are numbers, and others may use the database too
 _CONNECT_WITHIN_S = 10
 _STATEMENT_WITHIN_MS = 30_000
@@ -69,12 +69,13 @@ class Database:
         self._engine.dispose()
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Give a connection in a transaction that no other writer's overlaps; durable when the block has ended.
+    def write(self, *, is_alone: bool = True) -> Iterator[Connection]:
+        """Give a connection in a transaction that no other lone writer's overlaps; durable when the block has ended.
 
         Raises EngineFailed or Unavailable when nothing could be committed; then nothing was.
         """
-        with self._translated("written"), self._writing.begin() as connection:
+        engine = self._writing.execution_options(**{_ALONE: is_alone})
+        with self._translated("written"), engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -169,6 +170,7 @@ def _open_server(url: URL) -> Engine:
             connection.exec_driver_sql(
                 "SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'"
             )
+        if _writes(connection) and connection.get_execution_options().get(_ALONE, True):
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITERS_LOCK})")
 
     return engine

@@ -30,19 +30,19 @@ class Ledger:
     """
 
     def __init__(self, url: str) -> None:
-        self._database = Database(url)
+        self.database = Database(url)
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
     def record(self, new: Sequence[Event]) -> None:
         """Commit events; a run whose two edges are there gets its priced spans. Idempotent by key.
 
         Raises EngineFailed or Unavailable when nothing could be committed, such as on a full disk; then nothing was.
         """
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             for item in new:
-                self._database.add(connection, schema.events, _event_row(item))
+                self.database.add(connection, schema.events, _event_row(item))
             for key in {item.key for item in new}:
                 self._price(connection, key)
 
@@ -59,7 +59,7 @@ class Ledger:
         if set(edges) != {"start", "end"}:
             return
         for span in run_spans(edges["start"], edges["end"], edges["end"].at):
-            self._database.add(connection, schema.spans, _span_row(span))
+            self.database.add(connection, schema.spans, _span_row(span))
 
     def events(self, *, namespace: str = "", job: str = "") -> list[Event]:
         """Return events, oldest first."""
@@ -72,7 +72,7 @@ class Ledger:
     def has(self, pod_uid: str, edges: Iterable[str]) -> bool:
         """Tell whether all `edges` of a pod are committed."""
         query = select(schema.events.c.edge).where(schema.events.c.pod_uid == pod_uid)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return set(edges) <= {row.edge for row in connection.execute(query)}
 
     def _rows(self, table: Any, order: Any, namespace: str, job: str) -> Sequence[Row[Any]]:
@@ -81,7 +81,7 @@ class Ledger:
             query = query.where(table.c.namespace == namespace)
         if job:
             query = query.where(table.c.job == job)
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return connection.execute(query).all()
 
 

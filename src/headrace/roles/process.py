@@ -22,14 +22,21 @@ _LOOK_EVERY_S = 0.01
 
 
 def run(name: str, program: Callable[[Home], Awaitable[None]]) -> None:
-    """Run `program` until it ends or SIGTERM asks; then everything in it is cancelled and cleaned up."""
+    """Run a process of an embedded engine, see `run_program`; `program` is given the state directory."""
+    run_program(name, lambda: program(Home(default_home())))
+
+
+def run_program(name: str, program: Callable[[], Awaitable[None]]) -> None:
+    """Run `program` until it ends or SIGTERM asks; then everything in it is cancelled and cleaned up.
+
+    An error of ours is logged as its sentence and ends the process with 1.
+    """
     configure(os.environ.get("HEADRACE_LOG_LEVEL", "INFO"), process=name)
-    home = Home(default_home())
 
     async def until_asked() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(_cancel_on_signal, group.cancel_scope)
-            await program(home)
+            await program()
             group.cancel_scope.cancel()
 
     try:

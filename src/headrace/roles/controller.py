@@ -1,0 +1,151 @@
+"""The `controller` process: everything that reconciles, on a cluster. `python -m headrace.roles.controller`
+
+Any number of replicas may run. All follow the cluster and answer computed reads; the one that holds the lease
+reconciles. Losing the lease ends the process, so that nothing half done goes on in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import click
+
+from headrace.api.archives import Archives, DatabaseArchives, DirectoryArchives
+from headrace.api.code import CodeStore
+from headrace.clock import SystemClock
+from headrace.cluster.cache import Cache
+from headrace.cluster.controller import Group
+from headrace.cluster.lease import Lease
+from headrace.cluster.protocol import Cluster
+from headrace.cluster.spread import EachNamespace
+from headrace.data.client import ClientTools
+from headrace.errors import Unavailable
+from headrace.ledger.store import Ledger
+from headrace.roles import cluster_options, controllers, process
+from headrace.roles.keys import installation_key
+from headrace.roles.monitoring import Metrics, Readiness, monitoring_app
+from headrace.roles.prerequisites import await_kinds, own_name
+from headrace.roles.serving import Server, bind
+from headrace.roles.web_options import PLAIN_OPTIONS
+from headrace.spec.kind import Kind, Ref
+from headrace.spec.kinds import CONFIG_MAP, CORE_KINDS, CRD, FLUID_KINDS, HEADRACE_KINDS, SECRET
+from headrace.spec.names import PROJECT_LABEL
+from headrace.telemetry import logger
+
+LEASE_NAME = "headrace-controller"
+LEDGER_AWAY = "ledger.away"
+
+KINDS: tuple[Kind[Any], ...] = (*(kind for kind in CORE_KINDS if kind is not CRD), *FLUID_KINDS, *HEADRACE_KINDS)
+SCOPES: Mapping[Kind[Any], EachNamespace] = {
+    SECRET: EachNamespace(PROJECT_LABEL),
+    CONFIG_MAP: EachNamespace(PROJECT_LABEL),
+}
+"""Nobody reads the Secrets of a whole cluster: only namespaces that are projects are followed."""
+
+_LEDGER_AGAIN_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the command line said; see docs/settings.md."""
+
+    kubeconfig: Path | None
+    context: str | None
+    namespace: str
+    monitoring: tuple[str, int]
+    ledger: str
+    code: Path | None
+    code_url: str
+    image: str
+    trusted: tuple[str, ...]
+
+
+async def main(settings: Settings) -> None:
+    """Work until cancelled, or until the lease is lost, which raises Unavailable."""
+    readiness, metrics = Readiness("controllers"), list[Any]()
+    listener = bind(settings.monitoring[1], settings.monitoring[0])
+    async with cluster_options.connect(settings.kubeconfig, settings.context) as cluster:
+        async with anyio.create_task_group() as tasks:
+            server = Server(monitoring_app(readiness, lambda: metrics), options=PLAIN_OPTIONS)
+            tasks.start_soon(functools.partial(server.serve, sockets=[listener]))
+            await _work(settings, cluster, readiness, metrics.append)
+
+
+async def _work(settings: Settings, cluster: Cluster, readiness: Readiness, measure: Callable[[Any], None]) -> None:
+    say = readiness.sayer("controllers")
+    await await_kinds(cluster, KINDS, say)
+    trusted = (await own_name(cluster), *settings.trusted)
+    ledger = await _open_ledger(settings.ledger, say)
+    try:
+        clock, cache = SystemClock(), Cache(cluster, SCOPES)
+        key = await installation_key(cluster, settings.namespace)
+        code = CodeStore(_archives(settings, ledger), key, settings.code_url, python="python3", image=settings.image)
+        parts = controllers.build(
+            cluster, cache, clock=clock, tools=ClientTools(), ledger=ledger, code=code, trusted=trusted
+        )
+        lease = Lease(cluster, Ref(settings.namespace, LEASE_NAME), _identity(), is_final=True)
+        measure(Metrics(cache, parts.runnables, lease))
+        say("It has not read the cluster yet.")
+        async with anyio.create_task_group() as tasks:
+            await tasks.start(Group(cache, parts.runnables, lease=lease).run)
+            say("")
+    finally:
+        ledger.close()
+
+
+async def _open_ledger(url: str, say: Callable[[str], None]) -> Ledger:
+    """Open the ledger; a database server that does not answer yet is waited for."""
+    told = ""
+    while True:
+        try:
+            return await anyio.to_thread.run_sync(Ledger, url)
+        except Unavailable as error:
+            say(str(error))
+            if str(error) != told:
+                logger().warning(LEDGER_AWAY, why=str(error))
+                told = str(error)
+            await anyio.sleep(_LEDGER_AGAIN_S)
+
+
+def _archives(settings: Settings, ledger: Ledger) -> Archives:
+    return DatabaseArchives(ledger.database) if settings.code is None else DirectoryArchives(settings.code)
+
+
+def _identity() -> str:
+    """Return a name that no other process has ever had."""
+    return f"{platform.node()}_{uuid.uuid4()}"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@cluster_options.connection_options
+@click.option(
+    "--ledger",
+    envvar=cluster_options.LEDGER_VARIABLE,
+    required=True,
+    metavar="URL",
+    help="Where usage is kept: postgresql://… for several replicas, sqlite:///FILE for one.",
+)
+@click.option(
+    "--code",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A directory for code archives; by default they are in the ledger's database.",
+)
+@click.option("--code-url", default="", metavar="URL", help="How workers reach the code archives, such as a Service.")
+@click.option("--image", default="", help="Headrace's own image, in which workers fetch their code.")
+@click.option("--trust", "trusted", multiple=True, metavar="USER", help="Another user who is Headrace itself.")
+def command(monitoring: str, **options: Any) -> None:
+    """Reconcile a cluster's Headrace objects."""
+    settings = Settings(monitoring=cluster_options.address(monitoring), **options)
+    process.run_program("controller", lambda: main(settings))
+
+
+if __name__ == "__main__":
+    command()
