@@ -33,17 +33,29 @@ from headrace.roles import cluster_options, controllers, process
 from headrace.roles.keys import installation_key
 from headrace.roles.monitoring import Metrics, Readiness, monitoring_app
 from headrace.roles.prerequisites import await_kinds, own_name
+from headrace.roles.projects import Projects
 from headrace.roles.serving import Server, bind
 from headrace.roles.web_options import PLAIN_OPTIONS
 from headrace.spec.kind import Kind, Ref
-from headrace.spec.kinds import CONFIG_MAP, CORE_KINDS, CRD, FLUID_KINDS, HEADRACE_KINDS, SECRET
+from headrace.spec.kinds import (
+    CONFIG_MAP,
+    DATA_LOAD,
+    DATA_PROCESS,
+    DATASET,
+    HEADRACE_KINDS,
+    SECRET,
+    THIN_RUNTIME,
+    THIN_RUNTIME_PROFILE,
+)
 from headrace.spec.names import PROJECT_LABEL
 from headrace.telemetry import logger
 
 LEASE_NAME = "headrace-controller"
 LEDGER_AWAY = "ledger.away"
 
-KINDS: tuple[Kind[Any], ...] = (*(kind for kind in CORE_KINDS if kind is not CRD), *FLUID_KINDS, *HEADRACE_KINDS)
+KINDS: tuple[Kind[Any], ...] = (DATASET, THIN_RUNTIME, THIN_RUNTIME_PROFILE, DATA_LOAD, DATA_PROCESS, *HEADRACE_KINDS)
+"""What a cluster must have been taught."""
+
 SCOPES: Mapping[Kind[Any], EachNamespace] = {
     SECRET: EachNamespace(PROJECT_LABEL),
     CONFIG_MAP: EachNamespace(PROJECT_LABEL),
@@ -92,10 +104,11 @@ async def _work(settings: Settings, cluster: Cluster, readiness: Readiness, meas
             cluster, cache, clock=clock, tools=ClientTools(), ledger=ledger, code=code, trusted=trusted
         )
         lease = Lease(cluster, Ref(settings.namespace, LEASE_NAME), _identity(), is_final=True)
-        measure(Metrics(cache, parts.runnables, lease))
+        runnables = [*parts.runnables, Projects(cluster, cache).controller()]
+        measure(Metrics(cache, runnables, lease))
         say("It has not read the cluster yet.")
         async with anyio.create_task_group() as tasks:
-            await tasks.start(Group(cache, parts.runnables, lease=lease).run)
+            await tasks.start(Group(cache, runnables, lease=lease).run)
             say("")
     finally:
         ledger.close()
