@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from headrace.spec.names import PROJECT_LABEL
 WITHIN_S = 60.0
 _LONGEST_S = 900
 APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
 T = TypeVar("T")
 
 
@@ -147,6 +148,15 @@ def project(access: Access, name: str, home: str) -> None:
     labelled = {**space, "metadata": {"name": name, "labels": {PROJECT_LABEL: ""}}}
     apply(access, space, *project_objects(name, home), labelled)
     until(lambda: not missing(access, f"/api/v1/namespaces/{name}/serviceaccounts/default"), "there is an account")
+
+
+def removed(access: Access, paths: Sequence[str]) -> None:
+    """Delete what is there of these, in this order, and wait until it is gone."""
+    for path in paths:
+        if not missing(access, path):
+            access.call("DELETE", path)
+    for path in paths:
+        gone(access, path)
 
 
 def gone(access: Access, path: str) -> None:

@@ -17,12 +17,12 @@ import psutil
 import pytest
 from tests.kubernetes import objects, roles
 from tests.kubernetes.access import Access
-from tests.kubernetes.roles import Role, apply, missing, path_of, until
+from tests.kubernetes.roles import MERGE, Role, apply, missing, path_of, until
 
 from headrace.clock import SystemClock, format_time
 from headrace.data.conditions import CLAIM_DATASET_READY
 from headrace.data.wrapper.objects import dataset_ref
-from headrace.install.rbac import CONTROLLER
+from headrace.install.names import CONTROLLER
 from headrace.ledger.database import file_url
 from headrace.ledger.store import Ledger
 from headrace.spec.kind import Json, Ref
@@ -31,7 +31,6 @@ HOME = "headrace-system"
 FLUID = "/apis/data.fluid.io/v1alpha1"
 OURS = "/apis/headrace.io/v1alpha1"
 LEASE = f"/apis/coordination.k8s.io/v1/namespaces/{HOME}/leases/headrace-controller"
-MERGE = "application/merge-patch+json"
 
 
 class Bench:

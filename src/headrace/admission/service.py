@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace.admission import codec
-from headrace.admission.review import Admitter
+from headrace.admission.review import Admitter, Review
 from headrace.errors import Denied, HeadraceError, InvalidSpec
 from headrace.spec.kind import Json
 from headrace.telemetry import logger
@@ -34,7 +34,7 @@ class Unchanged:
         self._admitter = admitter
         self._what = what
 
-    async def admit(self, request: codec.Request) -> Json | None:
+    async def admit(self, request: Review) -> Json | None:
         """Raise Denied, or what the admitter raises."""
         if await self._admitter.admit(request) is not None:
             raise Denied(self._what, hint="Look for another admission webhook that changes it.")

@@ -9,11 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headrace.install.names import (
+    ADMISSION,
+    AUTHORITY_SECRET,
+    CONTROLLER,
+    KEY_SECRET,
+    READS_API_SERVICE,
+    TLS_SECRET,
+    WEBHOOKS,
+)
 from headrace.spec.kind import Json
 from headrace.spec.names import FLUID_GROUP, HEADRACE_GROUP
 
 RBAC = "rbac.authorization.k8s.io/v1"
-CONTROLLER, ADMISSION, NODE_PLUGIN = "headrace-controller", "headrace-admission", "headrace-node"
 PROJECT_ROLE = "headrace-project"
 """ClusterRole of what the controllers do in a project; bound in projects only."""
 PROJECT_FINALIZER = "headrace.io/project"
@@ -43,6 +51,14 @@ CONTROLLER_EVERYWHERE = [
     rule(HEADRACE_GROUP, ["pools/status", "queues/status"], ["patch"]),
     # To let a deleted project go. RBAC itself sees to it that a patch gives nobody more than there is.
     rule("rbac.authorization.k8s.io", ["rolebindings"], ["get", "patch"], names=[PROJECT_ROLE]),
+    # To tell the API server whom to trust.
+    rule(
+        "admissionregistration.k8s.io",
+        ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"],
+        ["get", "patch"],
+        names=[WEBHOOKS],
+    ),
+    rule("apiregistration.k8s.io", ["apiservices"], ["get", "patch"], names=[READS_API_SERVICE]),
 ]
 ADMISSION_EVERYWHERE = _SEEN
 
@@ -72,8 +88,10 @@ CONTROLLER_AT_HOME = [
     rule("coordination.k8s.io", ["leases"], ["create"]),
     rule("coordination.k8s.io", ["leases"], ["get", "patch"], names=[CONTROLLER]),
     rule("", ["secrets"], ["create"]),
-    rule("", ["secrets"], ["get"], names=["headrace-key"]),
+    rule("", ["secrets"], ["get", "patch"], names=[KEY_SECRET, AUTHORITY_SECRET]),
+    rule("", ["secrets"], [*READ, "patch"], names=[TLS_SECRET]),
 ]
+ADMISSION_AT_HOME = [rule("", ["secrets"], READ, names=[TLS_SECRET])]
 """In Headrace's own namespace."""
 
 
@@ -115,6 +133,8 @@ def rbac_objects(home: str) -> list[Json]:
         bound(ADMISSION, ADMISSION, ADMISSION, home),
         role(CONTROLLER, home, CONTROLLER_AT_HOME),
         bound(CONTROLLER, CONTROLLER, CONTROLLER, home, namespace=home, kind="Role"),
+        role(ADMISSION, home, ADMISSION_AT_HOME),
+        bound(ADMISSION, ADMISSION, ADMISSION, home, namespace=home, kind="Role"),
     ]
 
 

@@ -28,8 +28,10 @@ from headrace.cluster.protocol import Cluster
 from headrace.cluster.spread import EachNamespace
 from headrace.data.client import ClientTools
 from headrace.errors import Unavailable
+from headrace.install.names import CONTROLLER, server_hosts
 from headrace.ledger.store import Ledger
 from headrace.roles import cluster_options, controllers, process
+from headrace.roles.certificates import CertificateKeeper
 from headrace.roles.keys import installation_key
 from headrace.roles.monitoring import Metrics, Readiness, monitoring_app
 from headrace.roles.prerequisites import await_kinds, own_name
@@ -50,7 +52,6 @@ from headrace.spec.kinds import (
 from headrace.spec.names import PROJECT_LABEL
 from headrace.telemetry import logger
 
-LEASE_NAME = "headrace-controller"
 LEDGER_AWAY = "ledger.away"
 
 KINDS: tuple[Kind[Any], ...] = (DATASET, THIN_RUNTIME, THIN_RUNTIME_PROFILE, DATA_LOAD, DATA_PROCESS, *HEADRACE_KINDS)
@@ -78,6 +79,7 @@ class Settings:
     code_url: str
     image: str
     trusted: tuple[str, ...]
+    hosts: tuple[str, ...]
 
 
 async def main(settings: Settings) -> None:
@@ -103,8 +105,9 @@ async def _work(settings: Settings, cluster: Cluster, readiness: Readiness, meas
         parts = controllers.build(
             cluster, cache, clock=clock, tools=ClientTools(), ledger=ledger, code=code, trusted=trusted
         )
-        lease = Lease(cluster, Ref(settings.namespace, LEASE_NAME), _identity(), is_final=True)
-        runnables = [*parts.runnables, Projects(cluster, cache).controller()]
+        lease = Lease(cluster, Ref(settings.namespace, CONTROLLER), _identity(), is_final=True)
+        keeper = CertificateKeeper(cluster, settings.namespace, _hosts(settings), clock)
+        runnables = [*parts.runnables, Projects(cluster, cache).controller(), keeper]
         measure(Metrics(cache, runnables, lease))
         say("It has not read the cluster yet.")
         async with anyio.create_task_group() as tasks:
@@ -132,6 +135,10 @@ def _archives(settings: Settings, ledger: Ledger) -> Archives:
     return DatabaseArchives(ledger.database) if settings.code is None else DirectoryArchives(settings.code)
 
 
+def _hosts(settings: Settings) -> tuple[str, ...]:
+    return (*server_hosts(settings.namespace), *settings.hosts)
+
+
 def _identity() -> str:
     """Return a name that no other process has ever had."""
     return f"{platform.node()}_{uuid.uuid4()}"
@@ -153,6 +160,9 @@ def _identity() -> str:
 )
 @click.option("--code-url", default="", metavar="URL", help="How workers reach the code archives, such as a Service.")
 @click.option("--image", default="", help="Headrace's own image, in which workers fetch their code.")
+@click.option(
+    "--host", "hosts", multiple=True, metavar="NAME", help="Another name or address that our servers are called by."
+)
 @click.option("--trust", "trusted", multiple=True, metavar="USER", help="Another user who is Headrace itself.")
 def command(monitoring: str, **options: Any) -> None:
     """Reconcile a cluster's Headrace objects."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from headrace.cluster.protocol import Cluster
 from headrace.errors import AlreadyExists, EngineFailed, NotFound
+from headrace.install.names import KEY_SECRET
 from headrace.spec.kind import Doc, Ref
 from headrace.spec.kinds import SECRET
 
-KEY_SECRET = "headrace-key"
 _ENTRY = "code"
 _KEY_BYTES = 32
 

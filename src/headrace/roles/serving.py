@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -35,7 +36,10 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """A server that leaves signals to its process and tells when it is up. Without a certificate it speaks plain HTTP."""
+    """A server that leaves signals to its process and tells when it is up.
+
+    It has a certificate in files, or a context that somebody keeps good while it runs, or speaks plain HTTP.
+    """
 
     def __init__(
         self,
@@ -44,10 +48,19 @@ class Server(uvicorn.Server):
         options: Mapping[str, Any],
         certificate: str | None = None,
         key: str | None = None,
+        context: ssl.SSLContext | None = None,
         on_started: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
-            uvicorn.Config(app, ssl_certfile=certificate, ssl_keyfile=key, log_level="warning", loop="none", **options)
+            uvicorn.Config(
+                app,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+                ssl_context_factory=(lambda _config, _usual: context) if context is not None else None,
+                log_level="warning",
+                loop="none",
+                **options,
+            )
         )
         self._on_started = on_started
 

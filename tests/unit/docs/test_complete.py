@@ -104,7 +104,7 @@ def test_every_variable_of_ours_is_documented_and_exists() -> None:
     assert used == documented
 
 
-@pytest.mark.parametrize("role", ["controller"])
+@pytest.mark.parametrize("role", ["controller", "admission"])
 def test_every_option_of_a_role_is_documented_and_exists(role: str) -> None:
     command: click.Command = importlib.import_module(f"headrace.roles.{role}").command
     _, _, after = page("settings.md").partition(f"## The {role} on a cluster\n")

@@ -10,7 +10,8 @@ import pytest
 
 from headrace.cluster.fake import FakeCluster
 from headrace.errors import Denied, EngineFailed, Unavailable
-from headrace.roles.keys import KEY_SECRET, installation_key
+from headrace.install.names import KEY_SECRET
+from headrace.roles.keys import installation_key
 from headrace.roles.prerequisites import await_kinds, missing_kinds, own_name
 from headrace.spec.kinds import POD, POOL, SECRET, TRAIN_JOB
 
