@@ -11,7 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,6 +91,13 @@ def role(
     finally:
         process.terminate()
         process.wait(30)
+
+
+def controller(directory: Path, kubeconfig: Path, ledger: str, *options: str | Path) -> AbstractContextManager[Role]:
+    """Run a controller on ports of its own, unless `options` say others."""
+    listen, code = free_ports(2)
+    ours = ("--listen", f"127.0.0.1:{listen}", "--code-listen", f"127.0.0.1:{code}", "--host", "127.0.0.1")
+    return role("controller", directory, "--kubeconfig", kubeconfig, "--ledger", ledger, *ours, *options)
 
 
 def until(holds: Callable[[], T], what: str, told: Callable[[], object] = lambda: "") -> T:

@@ -44,7 +44,7 @@ class Bench:
         self._kubeconfig = kubeconfig
 
     def controller(self) -> Any:
-        return roles.role("controller", self.directory, "--kubeconfig", self._kubeconfig, "--ledger", self.ledger)
+        return roles.controller(self.directory, self._kubeconfig, self.ledger)
 
     def get(self, path: str) -> Json:
         return self.access.call("GET", path)
@@ -201,9 +201,9 @@ def test_losing_the_lease_ends_the_process_with_an_error(bench: Bench) -> None:
 class node_in:  # noqa: N801 read like a function
     """A pool with one ready node, for as long as the context lasts."""
 
-    def __init__(self, bench: Bench, pool: str) -> None:
-        self._access = bench.access
-        self._bodies = (objects.pool(pool), objects.node(f"{pool}-0", pool))
+    def __init__(self, bench: Any, pool: str, **spec: Any) -> None:
+        self._access: Access = bench.access
+        self._bodies = (objects.pool(pool, **spec), objects.node(f"{pool}-0", pool))
 
     def __enter__(self) -> None:
         apply(self._access, self._bodies[0])
@@ -214,7 +214,7 @@ class node_in:  # noqa: N801 read like a function
             self._access.call("DELETE", path_of(body))
 
 
-def run_to_the_end(bench: Bench, pods: list[str]) -> None:
+def run_to_the_end(bench: Any, pods: list[str]) -> None:
     """Say of each pod what a kubelet says of one that ran for a minute."""
     now = SystemClock().now().replace(microsecond=0)
     start = format_time(now)

@@ -7,6 +7,9 @@ from headrace.spec.names import READS_GROUP, READS_VERSION
 CONTROLLER, ADMISSION, NODE_PLUGIN = "headrace-controller", "headrace-admission", "headrace-node"
 """Deployments, the DaemonSet, their Services and service accounts."""
 
+CODE_PORT = 8444
+"""Of the controller's Service: where workers fetch their code."""
+
 WEBHOOKS = "headrace"
 """Both webhook configurations."""
 READS_API_SERVICE = f"{READS_VERSION}.{READS_GROUP}"

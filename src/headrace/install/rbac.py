@@ -49,6 +49,8 @@ CONTROLLER_EVERYWHERE = [
     *_SEEN,
     rule("", ["persistentvolumes"], ["create", "patch", "delete"]),  # the volume of a plain Dataset has no namespace
     rule(HEADRACE_GROUP, ["pools/status", "queues/status"], ["patch"]),
+    # To ask whether those whom the API server speaks for may read what they ask for.
+    rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
     # To let a deleted project go. RBAC itself sees to it that a patch gives nobody more than there is.
     rule("rbac.authorization.k8s.io", ["rolebindings"], ["get", "patch"], names=[PROJECT_ROLE]),
     # To tell the API server whom to trust.
@@ -133,6 +135,15 @@ def rbac_objects(home: str) -> list[Json]:
         bound(ADMISSION, ADMISSION, ADMISSION, home),
         role(CONTROLLER, home, CONTROLLER_AT_HOME),
         bound(CONTROLLER, CONTROLLER, CONTROLLER, home, namespace=home, kind="Role"),
+        # Whom the API server's aggregation layer is known by.
+        bound(
+            "headrace-authentication-reader",
+            "extension-apiserver-authentication-reader",
+            CONTROLLER,
+            home,
+            namespace="kube-system",
+            kind="Role",
+        ),
         role(ADMISSION, home, ADMISSION_AT_HOME),
         bound(ADMISSION, ADMISSION, ADMISSION, home, namespace=home, kind="Role"),
     ]

@@ -7,6 +7,7 @@ is ready when its caches are, because before that a labelled claim looks like an
 from __future__ import annotations
 
 import functools
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,14 +79,15 @@ async def _serve(
     tasks: Any,
 ) -> None:
     readiness.say("caches", "It has not read the cluster yet.")
-    certificate = ServedCertificate(cluster, settings.namespace, readiness.sayer("certificate"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate = ServedCertificate(cluster, settings.namespace, readiness.sayer("certificate"), [context])
     tasks.start_soon(cache.run)
     tasks.start_soon(certificate.cache.run)
     await cache.synced()
     readiness.say("caches", "")
     await certificate.there.wait()
     logger().info(SERVING, port=listener.getsockname()[1])
-    await Server(webhooks.app(), context=certificate.context, options=API_OPTIONS).serve(sockets=[listener])
+    await Server(webhooks.app(), context=context, options=API_OPTIONS).serve(sockets=[listener])
 
 
 def make_webhooks(cache: Cache, trusted: frozenset[str]) -> Webhooks:

@@ -169,8 +169,10 @@ def _served_texts(held: Held) -> dict[str, str]:
 class ServedCertificate:
     """What a server shows, followed from the Secret; new connections see a new one at once, without a restart."""
 
-    def __init__(self, cluster: Cluster, namespace: str, say: Callable[[str], None]) -> None:
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    def __init__(
+        self, cluster: Cluster, namespace: str, say: Callable[[str], None], contexts: Sequence[ssl.SSLContext]
+    ) -> None:
+        self._contexts = contexts
         self.authority = ""
         """PEM text of whom clients trust; empty before there is any."""
         self.there = anyio.Event()
@@ -189,7 +191,8 @@ class ServedCertificate:
             return
         self.authority = texts.get("ca.crt", "")
         if pair.certificate != self._shown:
-            load(self.context, pair)
+            for context in self._contexts:
+                load(context, pair)
             self._shown = pair.certificate
             logger().info(RELOADED)
         self._say("")

@@ -12,14 +12,16 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import click
 
-from headrace.api.archives import Archives, DatabaseArchives, DirectoryArchives
+from headrace.api.archives import DatabaseArchives, DirectoryArchives
 from headrace.api.code import CodeStore
+from headrace.api.reads import Reads
 from headrace.clock import SystemClock
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Group
@@ -28,10 +30,11 @@ from headrace.cluster.protocol import Cluster
 from headrace.cluster.spread import EachNamespace
 from headrace.data.client import ClientTools
 from headrace.errors import Unavailable
-from headrace.install.names import CONTROLLER, server_hosts
+from headrace.install.names import CODE_PORT, CONTROLLER, server_hosts
 from headrace.ledger.store import Ledger
 from headrace.roles import cluster_options, controllers, process
-from headrace.roles.certificates import CertificateKeeper
+from headrace.roles.aggregation import ReadsServer
+from headrace.roles.certificates import CertificateKeeper, ServedCertificate
 from headrace.roles.keys import installation_key
 from headrace.roles.monitoring import Metrics, Readiness, monitoring_app
 from headrace.roles.prerequisites import await_kinds, own_name
@@ -74,6 +77,8 @@ class Settings:
     context: str | None
     namespace: str
     monitoring: tuple[str, int]
+    listen: tuple[str, int]
+    code_listen: tuple[str, int]
     ledger: str
     code: Path | None
     code_url: str
@@ -84,37 +89,67 @@ class Settings:
 
 async def main(settings: Settings) -> None:
     """Work until cancelled, or until the lease is lost, which raises Unavailable."""
-    readiness, metrics = Readiness("controllers"), list[Any]()
-    listener = bind(settings.monitoring[1], settings.monitoring[0])
+    readiness, metrics = Readiness("controllers", "certificate", "front proxy"), list[Any]()
+    monitoring = bind(settings.monitoring[1], settings.monitoring[0])
+    listeners = [bind(port, host) for host, port in (settings.listen, settings.code_listen)]
     async with cluster_options.connect(settings.kubeconfig, settings.context) as cluster:
         async with anyio.create_task_group() as tasks:
             server = Server(monitoring_app(readiness, lambda: metrics), options=PLAIN_OPTIONS)
-            tasks.start_soon(functools.partial(server.serve, sockets=[listener]))
-            await _work(settings, cluster, readiness, metrics.append)
+            tasks.start_soon(functools.partial(server.serve, sockets=[monitoring]))
+            await _work(settings, cluster, readiness, metrics, listeners)
 
 
-async def _work(settings: Settings, cluster: Cluster, readiness: Readiness, measure: Callable[[Any], None]) -> None:
-    say = readiness.sayer("controllers")
+async def _work(
+    settings: Settings, cluster: Cluster, readiness: Readiness, metrics: list[Any], listeners: list[socket]
+) -> None:
+    say, clock = readiness.sayer("controllers"), SystemClock()
     await await_kinds(cluster, KINDS, say)
     trusted = (await own_name(cluster), *settings.trusted)
     ledger = await _open_ledger(settings.ledger, say)
     try:
-        clock, cache = SystemClock(), Cache(cluster, SCOPES)
-        key = await installation_key(cluster, settings.namespace)
-        code = CodeStore(_archives(settings, ledger), key, settings.code_url, python="python3", image=settings.image)
+        serving = ReadsServer(
+            cluster,
+            settings.namespace,
+            clock,
+            say_certificate=readiness.sayer("certificate"),
+            say_proxy=readiness.sayer("front proxy"),
+        )
+        code = await _code_store(settings, cluster, ledger, serving.certificate)
+        cache = Cache(cluster, SCOPES)
         parts = controllers.build(
             cluster, cache, clock=clock, tools=ClientTools(), ledger=ledger, code=code, trusted=trusted
         )
         lease = Lease(cluster, Ref(settings.namespace, CONTROLLER), _identity(), is_final=True)
         keeper = CertificateKeeper(cluster, settings.namespace, _hosts(settings), clock)
         runnables = [*parts.runnables, Projects(cluster, cache).controller(), keeper]
-        measure(Metrics(cache, runnables, lease))
+        metrics.append(Metrics(cache, runnables, lease))
         say("It has not read the cluster yet.")
         async with anyio.create_task_group() as tasks:
+            tasks.start_soon(serving.follow)
             await tasks.start(Group(cache, runnables, lease=lease).run)
             say("")
+            await serving.serve(Reads(cache, parts.workloads, ledger, code, clock), *listeners)
     finally:
         ledger.close()
+
+
+async def _code_store(
+    settings: Settings, cluster: Cluster, ledger: Ledger, certificate: ServedCertificate
+) -> CodeStore:
+    def authority() -> str:
+        if not certificate.authority:  # a worker that was not told whom to trust would wait for its code in vain
+            raise Unavailable("There is no certificate to serve code with yet.", hint="It is made in a moment.")
+        return certificate.authority
+
+    url = settings.code_url or f"https://{CONTROLLER}.{settings.namespace}.svc:{CODE_PORT}"
+    return CodeStore(
+        DatabaseArchives(ledger.database) if settings.code is None else DirectoryArchives(settings.code),
+        await installation_key(cluster, settings.namespace),
+        url,
+        python="python3",
+        image=settings.image,
+        authority=authority,
+    )
 
 
 async def _open_ledger(url: str, say: Callable[[str], None]) -> Ledger:
@@ -129,10 +164,6 @@ async def _open_ledger(url: str, say: Callable[[str], None]) -> Ledger:
                 logger().warning(LEDGER_AWAY, why=str(error))
                 told = str(error)
             await anyio.sleep(_LEDGER_AGAIN_S)
-
-
-def _archives(settings: Settings, ledger: Ledger) -> Archives:
-    return DatabaseArchives(ledger.database) if settings.code is None else DirectoryArchives(settings.code)
 
 
 def _hosts(settings: Settings) -> tuple[str, ...]:
@@ -158,15 +189,24 @@ def _identity() -> str:
     type=click.Path(file_okay=False, path_type=Path),
     help="A directory for code archives; by default they are in the ledger's database.",
 )
-@click.option("--code-url", default="", metavar="URL", help="How workers reach the code archives, such as a Service.")
+@click.option(
+    "--code-url", default="", metavar="URL", help="How workers reach the code archives; our Service by default."
+)
+@click.option("--listen", default="0.0.0.0:8443", metavar="HOST:PORT", help="Where the API server asks computed reads.")
+@click.option("--code-listen", default="0.0.0.0:8444", metavar="HOST:PORT", help="Where workers fetch their code.")
 @click.option("--image", default="", help="Headrace's own image, in which workers fetch their code.")
 @click.option(
     "--host", "hosts", multiple=True, metavar="NAME", help="Another name or address that our servers are called by."
 )
 @click.option("--trust", "trusted", multiple=True, metavar="USER", help="Another user who is Headrace itself.")
-def command(monitoring: str, **options: Any) -> None:
-    """Reconcile a cluster's Headrace objects."""
-    settings = Settings(monitoring=cluster_options.address(monitoring), **options)
+def command(monitoring: str, listen: str, code_listen: str, **options: Any) -> None:
+    """Reconcile a cluster's Headrace objects, and answer its computed reads."""
+    settings = Settings(
+        monitoring=cluster_options.address(monitoring),
+        listen=cluster_options.address(listen),
+        code_listen=cluster_options.address(code_listen),
+        **options,
+    )
     process.run_program("controller", lambda: main(settings))
 
 

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import datetime as dt
 import ssl
+from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -138,7 +139,7 @@ async def test_the_keeper_goes_on_after_failures(bench: Bench, fake: FakeCluster
 
 async def test_a_server_follows_the_secret(bench: Bench, fake: FakeCluster) -> None:
     said: list[str] = []
-    served = ServedCertificate(fake, HOME, said.append)
+    served, context = followed(fake, said.append)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(served.cache.run)
         await anyio.sleep(1)
@@ -146,18 +147,18 @@ async def test_a_server_follows_the_secret(bench: Bench, fake: FakeCluster) -> N
         await bench.keeper.once()
         await served.there.wait()
         assert said[-1] == ""
-        assert handshake(served) == (await bench.texts(TLS_SECRET))["tls.crt"]
+        assert handshake(served, context) == (await bench.texts(TLS_SECRET))["tls.crt"]
         await fake.delete(SECRET, Ref(HOME, TLS_SECRET))
         await anyio.sleep(1)
         await bench.keeper.once()
         await anyio.sleep(1)
-        assert handshake(served) == (await bench.texts(TLS_SECRET))["tls.crt"]
+        assert handshake(served, context) == (await bench.texts(TLS_SECRET))["tls.crt"]
         assert served.authority == (await bench.texts(TLS_SECRET))["ca.crt"]
         tasks.cancel_scope.cancel()
 
 
 async def test_other_secrets_are_none_of_its_business(fake: FakeCluster) -> None:
-    served = ServedCertificate(fake, HOME, lambda _why: None)
+    served, _ = followed(fake, lambda _why: None)
     other = make_authority("x", dt.datetime.now(dt.UTC), dt.timedelta(days=1))
     data = {"tls.crt": other.certificate, "tls.key": other.key}
     encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
@@ -169,12 +170,17 @@ async def test_other_secrets_are_none_of_its_business(fake: FakeCluster) -> None
         tasks.cancel_scope.cancel()
 
 
-def handshake(served: ServedCertificate) -> str:
+def followed(fake: FakeCluster, say: Callable[[str], None]) -> tuple[ServedCertificate, ssl.SSLContext]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    return ServedCertificate(fake, HOME, say, [context]), context
+
+
+def handshake(served: ServedCertificate, context: ssl.SSLContext) -> str:
     """Return what a new connection is shown, in memory."""
     client = ssl.create_default_context(cadata=served.authority)
     client.check_hostname = True
     a, b, c, d = (ssl.MemoryBIO() for _ in range(4))
-    server_side: Any = served.context.wrap_bio(a, b, server_side=True)
+    server_side: Any = context.wrap_bio(a, b, server_side=True)
     client_side: Any = client.wrap_bio(c, d, server_hostname=HOSTS[0])
     for _ in range(4):
         for side in (client_side, server_side):
