@@ -19,6 +19,7 @@ import click
 
 from headrace import errors
 from headrace.cli.main import COMMANDS, INTERRUPTED, IO_ERROR, SOFTWARE, LazyGroup, cli, exit_code
+from headrace.install import rbac
 from headrace.spec.crds import crd
 from headrace.spec.kind import Json, Kind
 from headrace.spec.kinds import FLUID_KINDS, HEADRACE_KINDS, TRAIN_JOB
@@ -37,6 +38,7 @@ def pages() -> dict[str, str]:
         "cli.md": cli_page(),
         "errors.md": errors_page(),
         **kinds,
+        "reference/rights.md": rights_page(),
         "reference/unsupported.md": unsupported_page(),
     }
 
@@ -47,6 +49,36 @@ def _row(*cells: object) -> str:
 
 def _table(*columns: str) -> str:
     return _row(*columns) + "|" + "---|" * len(columns) + "\n"
+
+
+# -- rights on a cluster -------------------------------------------------------------------------------------------------
+
+_RIGHTS = (
+    ("The controllers, everywhere", "headrace-controller", rbac.CONTROLLER_EVERYWHERE),
+    ("The controllers, in projects", rbac.PROJECT_ROLE, rbac.CONTROLLER_IN_PROJECTS),
+    ("The controllers, in Headrace's own namespace", "headrace-controller", rbac.CONTROLLER_AT_HOME),
+    ("Admission, everywhere", "headrace-admission", rbac.ADMISSION_EVERYWHERE),
+    ("Admission, in projects", rbac.PROJECT_READER, rbac.ADMISSION_IN_PROJECTS),
+    ("Admission, in Headrace's own namespace", "headrace-admission", rbac.ADMISSION_AT_HOME),
+)
+
+
+def rights_page() -> str:
+    """Return what Headrace's own processes may do on a cluster."""
+    text = _NOTE + (
+        "# Rights on a cluster\n\nWhat Headrace's processes may do, and nothing else. A project is a namespace with the label "
+        "`headrace.io/project` and the two RoleBindings `headrace-project` and `headrace-project-reader`; without them nothing "
+        "in it is changed, and none of its Secrets is read. Nobody reads the Secrets of a whole cluster, and nobody may exec "
+        "into anything. The controllers are also bound to `extension-apiserver-authentication-reader` in `kube-system`.\n\n"
+    )
+    for title, role, rules in _RIGHTS:
+        text += f"## {title}\n\nRole `{role}`.\n\n" + _table("group", "resources", "verbs", "only those named")
+        for entry in rules:
+            group = entry["apiGroups"][0] or "core"
+            names = ", ".join(f"`{name}`" for name in entry.get("resourceNames", ()))
+            text += _row(group, ", ".join(entry["resources"]), ", ".join(entry["verbs"]), names)
+        text += "\n"
+    return text.rstrip() + "\n"
 
 
 # -- command line --------------------------------------------------------------------------------------------------------

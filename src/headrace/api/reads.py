@@ -10,7 +10,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from headrace.api import waiting
@@ -30,6 +30,15 @@ from headrace.spec.validation import validate
 
 BASE = f"/apis/{READS_GROUP}/{READS_VERSION}"
 MAX_CODE_BYTES = 256 * 2**20
+
+_RESOURCES = (
+    ("trainjobs/waiting", "Waiting", True, ("get",)),
+    ("quote", "Quote", True, ("create",)),
+    ("usage", "Usage", False, ("get", "list")),
+    ("code", "Code", True, ("update",)),
+    ("code/known", "CodeKnown", True, ("get",)),
+)
+"""What discovery tells: name, kind, whether in a namespace, verbs. None can be watched or deleted."""
 
 
 class Reads:
@@ -65,7 +74,7 @@ class Reads:
             try:
                 return _json(await handler(request))
             except HeadraceError as error:
-                return _json(_status(error), error.http_status)
+                return _json(status_of(error), error.http_status)
 
         return endpoint
 
@@ -74,7 +83,7 @@ class Reads:
             "kind": "APIResourceList",
             "apiVersion": "v1",
             "groupVersion": f"{READS_GROUP}/{READS_VERSION}",
-            "resources": [],
+            "resources": [_resource(*row) for row in _RESOURCES],
         }
 
     async def _waiting(self, request: Request) -> Json:
@@ -137,14 +146,24 @@ class Reads:
         return {"digest": f"sha256:{digest}", "size": len(content)}
 
     async def _has_code(self, request: Request) -> Json:
-        return {"known": self._code.has(request.path_params["digest"])}
+        digest = request.path_params["digest"]
+        return {"known": await anyio.to_thread.run_sync(self._code.has, digest, limiter=self._limiter)}
 
     async def _fetch_code(self, request: Request) -> Response:
         try:
-            path = self._code.open(request.path_params["digest"], request.query_params.get("token", ""))
+            parts = await anyio.to_thread.run_sync(
+                self._code.open,
+                request.path_params["digest"],
+                request.query_params.get("token", ""),
+                limiter=self._limiter,
+            )
         except HeadraceError as error:
-            return _json(_status(error), error.http_status)
-        return FileResponse(path, media_type="application/gzip")
+            return _json(status_of(error), error.http_status)
+        return StreamingResponse(parts, media_type="application/gzip")
+
+
+def _resource(name: str, kind: str, namespaced: bool, verbs: tuple[str, ...]) -> Json:
+    return {"name": name, "singularName": "", "kind": kind, "namespaced": namespaced, "verbs": list(verbs)}
 
 
 def _json(body: Json, status: int = 200) -> Response:
@@ -171,7 +190,7 @@ def _moment(text: str | None) -> dt.datetime | None:
         raise InvalidSpec(f"{text!r} is no time: {error}.", hint="Write it as 2026-11-23T00:00:00Z") from error
 
 
-def _status(error: HeadraceError) -> Json:
+def status_of(error: HeadraceError) -> Json:
     """Return the error as a Kubernetes Status, the shape every client of the cluster understands."""
     causes = [{"field": path, "message": message} for path, message in getattr(error, "causes", ())]
     return {

@@ -18,7 +18,9 @@ from headrace.clock import Clock, SystemClock
 from headrace.cluster.indexer import Handler, Indexer, IndexFunction
 from headrace.cluster.protocol import ALL, Cluster, Scope
 from headrace.cluster.reflector import Reflector
+from headrace.cluster.spread import EachNamespace, Spread
 from headrace.spec.kind import Doc, Kind, Ref
+from headrace.spec.kinds import NAMESPACE
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -28,7 +30,7 @@ class Reader(Generic[T]):
 
     __slots__ = ("_indexer",)
 
-    def __init__(self, indexer: Indexer[T]) -> None:
+    def __init__(self, indexer: Indexer[T] | Spread[T]) -> None:
         self._indexer = indexer
 
     def get(self, ref: Ref) -> Doc[T] | None:
@@ -49,18 +51,23 @@ class Cache:
 
     Args:
         cluster: what is cached.
-        scopes: which objects of a kind; all of them where a kind is not named. Fixed for the cache's life.
+        scopes: which objects of a kind; all of them where a kind is not named. Fixed for the cache's life. With
+            `EachNamespace` a kind is followed in the namespaces that have a label, as they come and go.
         clock: dates what is assumed to be deleted.
     """
 
     def __init__(
-        self, cluster: Cluster, scopes: Mapping[Kind[Any], Scope] | None = None, *, clock: Clock | None = None
+        self,
+        cluster: Cluster,
+        scopes: Mapping[Kind[Any], Scope | EachNamespace] | None = None,
+        *,
+        clock: Clock | None = None,
     ) -> None:
         self._cluster = cluster
         self._scopes = scopes or {}
         self._clock = clock or SystemClock()
-        self._reflectors: dict[Kind[Any], Reflector[Any]] = {}
-        self._indexers: dict[Kind[Any], Indexer[Any]] = {}
+        self._followers: dict[Kind[Any], Reflector[Any] | Spread[Any]] = {}
+        self._indexers: dict[Kind[Any], Indexer[Any] | Spread[Any]] = {}
         self._tasks: TaskGroup | None = None
 
     def reader(self, kind: Kind[T]) -> Reader[T]:
@@ -87,26 +94,52 @@ class Cache:
         self._indexer(doc.kind).assume_deleted(doc)
 
     async def synced(self) -> None:
-        """Wait until every kind asked for so far has been listed once."""
-        for reflector in list(self._reflectors.values()):
-            await reflector.synced.wait()
+        """Wait until every kind asked for so far has been listed once, where it may be read."""
+        followers = list(self._followers.values())
+        for reflector in followers:
+            if isinstance(reflector, Reflector):
+                await reflector.synced.wait()
+        for spread in followers:
+            if isinstance(spread, Spread):  # by now the namespaces are known
+                await spread.settled()
+
+    def sizes(self) -> dict[str, int]:
+        """Return how many objects of each kind are held, by resource."""
+        return {kind.resource: len(indexer.list()) for kind, indexer in self._indexers.items()}
 
     async def run(self) -> None:
         """Follow the server until cancelled. A kind first asked for while this runs is followed from then on."""
         try:
             async with anyio.create_task_group() as self._tasks:
-                for reflector in self._reflectors.values():
-                    self._tasks.start_soon(reflector.run)
+                for follower in list(self._followers.values()):
+                    self._tasks.start_soon(follower.run)
                 await anyio.sleep_forever()
         finally:
             self._tasks = None
 
-    def _indexer(self, kind: Kind[T]) -> Indexer[T]:
+    def _indexer(self, kind: Kind[T]) -> Indexer[T] | Spread[T]:
         if kind not in self._indexers:
-            indexer = Indexer(kind, self._scopes.get(kind, ALL), self._clock)
-            reflector = Reflector(self._cluster, indexer)
-            self._indexers[kind] = indexer
-            self._reflectors[kind] = reflector
+            scope = self._scopes.get(kind, ALL)
+            follower = self._spread(kind, scope) if isinstance(scope, EachNamespace) else self._reflector(kind, scope)
+            self._followers[kind] = follower
             if self._tasks is not None:
-                self._tasks.start_soon(reflector.run)
-        return cast("Indexer[T]", self._indexers[kind])
+                self._tasks.start_soon(follower.run)
+        return cast("Indexer[T] | Spread[T]", self._indexers[kind])
+
+    def _reflector(self, kind: Kind[T], scope: Scope) -> Reflector[T]:
+        indexer = Indexer(kind, scope, self._clock)
+        self._indexers[kind] = indexer
+        return Reflector(self._cluster, indexer)
+
+    def _spread(self, kind: Kind[T], scope: EachNamespace) -> Spread[T]:
+        spread = Spread(kind, self._cluster, self._clock)
+        self._indexers[kind] = spread
+
+        def changed(old: Doc[Any] | None, new: Doc[Any] | None) -> None:
+            if new is not None and scope.label in new.labels:
+                spread.follow(new.name)
+            elif old is not None:
+                spread.forget(old.name)
+
+        self.subscribe(NAMESPACE, changed)
+        return spread

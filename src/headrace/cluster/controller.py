@@ -8,6 +8,7 @@ lease safe: what a reconciler must finish all the same it shields itself, with a
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol, TypeVar
@@ -101,6 +102,13 @@ class Controller:
         self._timeout_s = timeout_s
         self._queue: WorkQueue[Ref] = WorkQueue(BACKOFF)
         self._log = logger(controller=name)
+        self.results: Counter[str] = Counter()
+        """How many reconciles ended how: `ok`, `retry`, `conflict`, `failed`, `broke`."""
+
+    @property
+    def depth(self) -> int:
+        """How many objects are ready to be reconciled."""
+        return len(self._queue)
 
     def watches(self, kind: Kind[T], to: Mapper[T] = own, *, when: Predicate[T] | None = None) -> Controller:
         """Reconcile what `to` maps a changed object to, as it was and as it is now; `when(old, new)` may filter.
@@ -148,6 +156,7 @@ class Controller:
         except Exception as error:  # noqa: BLE001 logged and retried; one object must not stop the others
             self._after_failure(ref, _only(error))
         else:
+            self.results["ok"] += 1
             self._queue.forget(ref)
             if result.again_after_s is not None:
                 self._queue.add_after(ref, result.again_after_s)
@@ -155,15 +164,19 @@ class Controller:
     def _after_failure(self, ref: Ref, error: Exception) -> None:
         match error:
             case Retry():
+                self.results["retry"] += 1
                 self._queue.forget(ref)
                 self._queue.add_after(ref, error.after_s)
             case Terminal():
+                self.results["failed"] += 1
                 self._queue.forget(ref)
                 self._log.warning(RECONCILE_GAVE_UP, object=str(ref), reason=error.code, error=str(error))
             case Conflict():  # the cache was behind; the change that we missed is on its way
+                self.results["conflict"] += 1
                 self._queue.retry(ref)
                 self._log.debug(RECONCILE_FAILED, object=str(ref), code=error.code, error=str(error))
             case HeadraceError():
+                self.results["failed"] += 1
                 delay_s = error.retry_after_s if isinstance(error, Unavailable) else None
                 self._queue.retry(ref, at_least_s=delay_s or 0.0)
                 self._log.info(
@@ -174,6 +187,7 @@ class Controller:
                     failures=self._queue.failures(ref),
                 )
             case _:
+                self.results["broke"] += 1
                 self._queue.retry(ref)
                 self._log.error(RECONCILE_BROKE, object=str(ref), failures=self._queue.failures(ref), exc_info=error)
 

@@ -17,7 +17,7 @@ import anyio
 from headrace.clock import Clock, SystemClock, format_micro_time
 from headrace.cluster.backoff import Backoff
 from headrace.cluster.protocol import Cluster, MergePatch
-from headrace.errors import AlreadyExists, Conflict, HeadraceError, NotFound
+from headrace.errors import AlreadyExists, Conflict, HeadraceError, NotFound, Unavailable
 from headrace.spec.core.coordination import Lease as LeaseView
 from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.kinds import LEASE
@@ -39,6 +39,7 @@ class Lease:
         lease_s: an unrenewed lease may be taken after so long.
         renew_deadline_s: the holder stops after so long without a renewal; less than `lease_s`.
         retry_s: pause between tries to take or renew.
+        is_final: losing the lease ends `lead` with Unavailable, instead of another campaign.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Lease:
         lease_s: float = 15.0,
         renew_deadline_s: float = 10.0,
         retry_s: float = 2.0,
+        is_final: bool = False,
         clock: Clock | None = None,
     ) -> None:
         assert retry_s < renew_deadline_s < lease_s
@@ -58,6 +60,7 @@ class Lease:
         self._identity = identity
         self._lease_s = lease_s
         self._renew_deadline_s = renew_deadline_s
+        self._is_final = is_final
         self._pause = Backoff(first_s=retry_s, cap_s=retry_s, jitter=0.2)
         self._clock = clock or SystemClock()
         self._log = logger(lease=str(ref), identity=identity)
@@ -72,7 +75,7 @@ class Lease:
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait for the lease, run `work` while it is held, and again after it was lost; returns when `work` does.
 
-        Losing the lease cancels `work`. The lease is given back at the end, so that the next one need not wait.
+        Losing the lease cancels `work`, and raises Unavailable where that is final. The lease is given back at the end, so that the next one need not wait.
         """
         while True:
             fence = anyio.CancelScope()
@@ -89,6 +92,10 @@ class Lease:
             if not fence.cancelled_caught:
                 return
             self._log.warning(LOST)
+            if self._is_final:
+                raise Unavailable(
+                    f"The lease {self._ref} was lost, so another one leads now.", hint="Start this process again."
+                )
 
     async def _acquire(self) -> float:
         """Wait until the lease is ours; return when the request that took it was sent."""

@@ -21,7 +21,7 @@ import msgspec
 from headrace.cluster.backoff import Backoff
 from headrace.cluster.indexer import Indexer
 from headrace.cluster.protocol import Cluster
-from headrace.errors import Expired, HeadraceError, Unavailable
+from headrace.errors import Denied, Expired, HeadraceError, Unavailable
 from headrace.telemetry import logger
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -36,6 +36,7 @@ BACKOFF = Backoff(first_s=0.1, cap_s=30.0, jitter=0.5)
 
 LISTED = "cache.listed"
 INTERRUPTED = "cache.interrupted"
+REFUSED = "cache.refused"
 KEEPS_FAILING = "cache.keeps_failing"
 
 _FAILURES_TO_WARN = 6  # about 3 s without a working watch
@@ -46,6 +47,7 @@ class Reflector(Generic[T]):
 
     def __init__(self, cluster: Cluster, indexer: Indexer[T]) -> None:
         self.synced = anyio.Event()
+        self.settled = anyio.Event()  # listed, or refused
         self._cluster = cluster
         self._indexer = indexer
         self._must_list = True
@@ -74,7 +76,10 @@ class Reflector(Generic[T]):
             await self._back_off(failures, error)
 
     async def _back_off(self, failures: int, error: Exception | None) -> None:
-        if error is not None and not isinstance(error, HeadraceError):
+        if isinstance(error, Denied) and not self.settled.is_set():
+            self._log.warning(REFUSED, namespace=self._indexer.where.namespace, error=str(error))
+            self.settled.set()
+        elif error is not None and not isinstance(error, HeadraceError):
             self._log.error(INTERRUPTED, failures=failures, exc_info=error)
         elif failures % _FAILURES_TO_WARN == 0:
             self._log.warning(KEEPS_FAILING, failures=failures, error=str(error or "watches end at once"))
@@ -100,6 +105,7 @@ class Reflector(Generic[T]):
         self._must_list = False
         self._log.debug(LISTED, objects=len(docs), version=version)
         self.synced.set()
+        self.settled.set()
 
     async def _watch(self) -> None:
         kind, where, since = self._indexer.kind, self._indexer.where, self._indexer.version

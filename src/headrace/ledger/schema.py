@@ -1,10 +1,10 @@
-"""The ledger's tables. Times are UTC text with microseconds, money is decimal text: SQLite has no type for either."""
+"""The ledger's tables, and code archives where replicas share only this database. Times are UTC text with microseconds, money is decimal text: SQLite has no type for either."""
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, MetaData, PrimaryKeyConstraint, Table, Text
+from sqlalchemy import Column, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text
 
-REVISION = "0001"
+REVISION = "0002"
 """The migration this code expects; `migrations/versions/` holds the way there."""
 
 metadata = MetaData()
@@ -47,4 +47,13 @@ spans = Table(
     PrimaryKeyConstraint("pod_uid", "container", "restart", "part"),
     Index("spans_by_namespace", "namespace", "job"),
     Index("spans_by_start", "start"),
+)
+
+code_archives = Table(
+    "code_archives",
+    metadata,
+    Column("digest", Text, nullable=False),
+    Column("part", Integer, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("digest", "part"),
 )

@@ -1,7 +1,7 @@
 """The ledger's rows in SQL. Synchronous; callers run it in a worker thread through one bounded limiter.
 
 An event and what follows from it (the priced spans of a run that has ended) are committed in one transaction, durable
-before the call returns (`synchronous=FULL`): only then may the pod's finalizer go.
+before the call returns: only then may the pod's finalizer go.
 """
 
 from __future__ import annotations
@@ -10,64 +10,41 @@ import datetime as dt
 import json
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Engine, Row, create_engine, event, inspect, select, text
-from sqlalchemy.dialects.sqlite import insert
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy import Connection, Row, select
 
-from headrace.errors import EngineFailed
 from headrace.ledger import schema
+from headrace.ledger.database import Database
 from headrace.ledger.model import Event, Span, Subject
 from headrace.ledger.pricing import run_spans
 from headrace.pools import price
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
-_VERSION_TABLE = """
-    CREATE TABLE alembic_version (
-        version_num VARCHAR(32) NOT NULL, CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num)
-    )
-"""
-
 
 class Ledger:
-    """One ledger file. Thread-safe: every call takes a connection of its own."""
+    """One ledger. Thread-safe.
 
-    def __init__(self, path: Path) -> None:
-        """Open the ledger at `path`, making or migrating its tables. Raises EngineFailed when that cannot be."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._engine = create_engine(f"sqlite:///{path}")
-        event.listen(self._engine, "connect", _configure)
-        event.listen(self._engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-        try:
-            _migrate(self._engine)
-        except DatabaseError as error:
-            raise EngineFailed(
-                f"The ledger {path} cannot be opened: {error.orig}.",
-                hint="Check the disk and the file's owner; a copy of the file is a complete backup.",
-            ) from error
+    Args:
+        url: of its database, see `database.Database`; its tables are made or migrated. Raises what that raises.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.database = Database(url)
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.database.close()
 
     def record(self, new: Sequence[Event]) -> None:
         """Commit events; a run whose two edges are there gets its priced spans. Idempotent by key.
 
-        Raises EngineFailed when nothing could be committed, such as on a full disk; then nothing was.
+        Raises EngineFailed or Unavailable when nothing could be committed, such as on a full disk; then nothing was.
         """
-        try:
-            with self._engine.begin() as connection:
-                for item in new:
-                    connection.execute(insert(schema.events).values(_event_row(item)).on_conflict_do_nothing())
-                for key in {item.key for item in new if item.edge == "end"}:
-                    self._price(connection, key)
-        except OperationalError as error:
-            raise EngineFailed(
-                f"The ledger could not be written: {error.orig}.",
-                hint="Free space on its disk; the pods stay until it works.",
-            ) from error
+        with self.database.write() as connection:
+            for item in new:
+                self.database.add(connection, schema.events, _event_row(item))
+            for key in {item.key for item in new}:
+                self._price(connection, key)
 
     def _price(self, connection: Connection, key: tuple[str, str, int]) -> None:
         pod_uid, container, restart = key
@@ -79,10 +56,10 @@ class Ledger:
             )
         ).all()
         edges = {found.edge: found for found in map(_event, rows)}
-        if "start" not in edges:
+        if set(edges) != {"start", "end"}:
             return
         for span in run_spans(edges["start"], edges["end"], edges["end"].at):
-            connection.execute(insert(schema.spans).values(_span_row(span)).on_conflict_do_nothing())
+            self.database.add(connection, schema.spans, _span_row(span))
 
     def events(self, *, namespace: str = "", job: str = "") -> list[Event]:
         """Return events, oldest first."""
@@ -95,7 +72,7 @@ class Ledger:
     def has(self, pod_uid: str, edges: Iterable[str]) -> bool:
         """Tell whether all `edges` of a pod are committed."""
         query = select(schema.events.c.edge).where(schema.events.c.pod_uid == pod_uid)
-        with self._engine.connect() as connection:
+        with self.database.read() as connection:
             return set(edges) <= {row.edge for row in connection.execute(query)}
 
     def _rows(self, table: Any, order: Any, namespace: str, job: str) -> Sequence[Row[Any]]:
@@ -104,37 +81,8 @@ class Ledger:
             query = query.where(table.c.namespace == namespace)
         if job:
             query = query.where(table.c.job == job)
-        with self._engine.connect() as connection:
+        with self.database.read() as connection:
             return connection.execute(query).all()
-
-
-def _configure(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # SQLAlchemy's own BEGIN is replaced by ours
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _migrate(engine: Engine) -> None:
-    """Bring the tables to this code's revision.
-
-    A new ledger gets them at once, as the migrations would make them (a test compares the two): Alembic costs 0.2 s
-    and 11 MiB, so only a ledger of an earlier revision imports it.
-    """
-    with engine.begin() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            schema.metadata.create_all(connection)
-            connection.execute(text(_VERSION_TABLE))
-            connection.execute(text("INSERT INTO alembic_version VALUES (:it)"), {"it": schema.REVISION})
-        if connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == schema.REVISION:
-            return
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
 
 
 def _time(moment: dt.datetime) -> str:

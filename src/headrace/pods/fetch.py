@@ -1,7 +1,7 @@
 """Runs in a worker's init container: fetches a code archive, checks its digest, unpacks it.
 
-`python -m headrace.pods.fetch URL sha256:<hex> DIRECTORY`; the cluster's CA is read from `$HEADRACE_CA`. Standard library
-only, so that it starts quickly. Unpacking refuses paths and links that leave the directory.
+`python -m headrace.pods.fetch URL sha256:<hex> DIRECTORY`; the cluster's CA is in `$HEADRACE_CA`, a file's name or PEM text.
+Standard library only, so that it starts quickly. Unpacking refuses paths and links that leave the directory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ _PAUSE_S = 0.5
 
 
 def main(url: str, digest: str, directory: str) -> int:
-    context = ssl.create_default_context(cafile=os.environ.get("HEADRACE_CA") or None)
+    authority = os.environ.get("HEADRACE_CA", "")
+    is_text = authority.startswith("-----BEGIN")
+    context = ssl.create_default_context(
+        cafile=None if is_text else authority or None, cadata=authority if is_text else None
+    )
     content = b""
     for attempt in range(1, _ATTEMPTS + 1):
         try:

@@ -40,11 +40,16 @@ class Worker(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CodeSource(msgspec.Struct, frozen=True):
-    """Where a worker's init container fetches the code: a URL that is good for this digest only."""
+    """Where a worker's init container fetches the code: a URL that is good for this digest only.
+
+    `authority` is PEM text of who vouches for the URL; where it is empty, the cluster's own authority does.
+    """
 
     url: str
     digest: str
     python: str = "python3"
+    image: str = HOST_IMAGE
+    authority: str = ""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,17 +162,18 @@ def _add_code(spec: Json, main: Json, code: CodeSource) -> None:
     """Add the init container that unpacks the code, and run the command in it."""
     init: Json = {
         "name": "code",
-        "image": HOST_IMAGE,
+        "image": code.image,
         "command": [code.python, "-m", "headrace.pods.fetch", code.url, code.digest, WORKSPACE],
-        "env": [{"name": "HEADRACE_CA", "value": _CA_FILE}],
+        "env": [{"name": "HEADRACE_CA", "value": code.authority or _CA_FILE}],
         "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
         "volumeMounts": [],
         "securityContext": dict(main["securityContext"]),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
     _add_volume(spec, init, {"name": "code", "emptyDir": {}}, WORKSPACE)
-    ca = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
-    _add_volume(spec, init, {"name": "ca", "configMap": ca}, _CA_FILE.rpartition("/")[0])
+    if not code.authority:
+        ca = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+        _add_volume(spec, init, {"name": "ca", "configMap": ca}, _CA_FILE.rpartition("/")[0])
     main["volumeMounts"].append({"name": "code", "mountPath": WORKSPACE})
     main["workingDir"] = WORKSPACE
     spec["initContainers"] = [init]

@@ -10,6 +10,7 @@ import sys
 import anyio
 from starlette.applications import Starlette
 
+from headrace.api.archives import DirectoryArchives
 from headrace.api.code import CodeStore
 from headrace.api.reads import Reads
 from headrace.clock import SystemClock
@@ -31,9 +32,11 @@ from headrace.engine.pki import Authority
 from headrace.engine.store.store import Store
 from headrace.engine.tokens import AccountTokens, StaticTokens
 from headrace.errors import AlreadyExists
+from headrace.ledger.database import file_url
 from headrace.ledger.store import Ledger
 from headrace.roles import bootstrap, controllers, process, settings_file
 from headrace.roles.authoriser import DRIVER_GROUP, EmbeddedAuthoriser
+from headrace.roles.client_tools import client_tools
 from headrace.roles.serving import Server, bind, split
 from headrace.roles.settings_file import CLOUD, NODES
 from headrace.roles.streams import AgentStreams
@@ -58,7 +61,7 @@ async def main(home: Home) -> None:
     authority = Authority.open(home.pki, clock)
     static = StaticTokens(home.pki / "tokens.csv")
     accounts = AccountTokens(home.pki / "accounts.key", clock)
-    ledger = await anyio.to_thread.run_sync(Ledger, home.ledger)
+    ledger = await anyio.to_thread.run_sync(Ledger, file_url(home.ledger))
     async with Store(home.store) as store, HttpsCaller(store) as caller:
         pipeline = Pipeline(
             store, builtin_registry(), clock=clock, authoriser=EmbeddedAuthoriser(), tokens=accounts, caller=caller
@@ -74,10 +77,10 @@ async def main(home: Home) -> None:
         mode, notes = await anyio.to_thread.run_sync(_data_mode, home)
         await seed(pipeline)
         await _begin(cluster, settings, mode)
-        code = CodeStore(home.code, _code_key(home), settings.server, python=sys.executable)
+        code = CodeStore(DirectoryArchives(home.code), _code_key(home), settings.server, python=sys.executable)
         cache = Cache(cluster)
         parts = controllers.build(
-            cluster, cache, clock=clock, settings=settings, ledger=ledger, code=code, trusted=TRUSTED
+            cluster, cache, clock=clock, tools=client_tools(settings.path), ledger=ledger, code=code, trusted=TRUSTED
         )
         pipeline.admitters.extend((*builtin_admitters(store), *parts.admitters))
         builtin = builtin_controllers(

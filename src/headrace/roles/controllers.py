@@ -1,4 +1,4 @@
-"""Everything that reconciles in the embedded engine, wired together: one cache, and what works on it."""
+"""Everything that reconciles, wired together: one cache, and what works on it. Embedded and on a cluster it is the same."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Controller, Runnable, owned_by
 from headrace.cluster.events import Recorder
 from headrace.cluster.protocol import Cluster
+from headrace.data.client import ClientTools
 from headrace.data.modes.mode import Capabilities
 from headrace.data.operations.reconciler import operation_controllers
 from headrace.data.resolve import Resolver
@@ -27,8 +28,6 @@ from headrace.jobs.workloads import Workloads
 from headrace.ledger.metering import Metering
 from headrace.ledger.store import Ledger
 from headrace.pools.reconcile import Pools
-from headrace.roles.client_tools import client_tools
-from headrace.roles.settings_file import UpSettings
 from headrace.scheduling.loop import Loop
 from headrace.spec.kind import Kind
 from headrace.spec.kinds import (
@@ -56,14 +55,19 @@ def build(
     cache: Cache,
     *,
     clock: Clock,
-    settings: UpSettings,
+    tools: ClientTools,
     ledger: Ledger,
     code: CodeStore,
     trusted: Iterable[str],
 ) -> Parts:
-    """Return all controllers over one cache, which the caller runs in one group."""
+    """Return all controllers over one cache, which the caller runs in one group.
+
+    Args:
+        tools: what is brought into storage clients' containers, wherever they run.
+        trusted: users who are Headrace itself.
+    """
     events = Recorder(cluster, "headrace", clock=clock)
-    capabilities = Capabilities(tools=client_tools(settings.path))
+    capabilities = Capabilities(tools=tools)
     observer = DatasetObserver(cache)
     resolver = Resolver(cache, observer)
     data = DataPlane(resolver, capabilities)

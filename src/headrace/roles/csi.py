@@ -8,6 +8,7 @@ on reading, and stand-ins wait for its return. It is the only privileged part; c
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import socket
 import sys
@@ -128,7 +129,7 @@ async def _no_persistent_volumes(request: VolumeRequest) -> MountOrder:
 def main(arguments: Sequence[str]) -> int:
     """Serve until SIGTERM."""
     options = parse(arguments)
-    process.run_without_home("csi", partial(serve, options))
+    process.run_program("csi", partial(serve, options), loop_factory=asyncio.new_event_loop)
     return 0
 
 

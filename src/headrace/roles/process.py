@@ -22,17 +22,20 @@ _LOOK_EVERY_S = 0.01
 
 
 def run(name: str, program: Callable[[Home], Awaitable[None]]) -> None:
-    """Run `program` until it ends or SIGTERM asks; then everything in it is cancelled and cleaned up."""
-    run_without_home(name, lambda: program(Home(default_home())), loop_factory=uvloop.new_event_loop)
+    """Run a process of an embedded engine, see `run_program`; `program` is given the state directory."""
+    run_program(name, lambda: program(Home(default_home())))
 
 
-def run_without_home(
+def run_program(
     name: str,
     program: Callable[[], Awaitable[None]],
     *,
-    loop_factory: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
 ) -> None:
-    """Run `program` likewise, where there is no state directory of `headrace up`."""
+    """Run `program` until it ends or SIGTERM asks; then everything in it is cancelled and cleaned up.
+
+    An error of ours is logged as its sentence and ends the process with 1.
+    """
     configure(os.environ.get("HEADRACE_LOG_LEVEL", "INFO"), process=name)
 
     async def until_asked() -> None:

@@ -1,9 +1,10 @@
-"""Runs an ASGI application on loopback with TLS, inside our own task group, and says when it listens."""
+"""Runs an ASGI application, inside our own task group, and says when it listens: with TLS, and on loopback unless told."""
 
 from __future__ import annotations
 
 import gc
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -15,29 +16,51 @@ Scope = Any
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-def bind(port: int) -> socket.socket:
-    """Return a listening socket on loopback; raises Conflict when the port is taken."""
-    listener = socket.socket()
+def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """Return a listening socket; raises Conflict when the port is taken. An empty host is every address there is."""
+    family = socket.AF_INET6 if ":" in host or (not host and socket.has_dualstack_ipv6()) else socket.AF_INET
+    listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind(("127.0.0.1", port))
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
-        raise Conflict(
-            f"Port {port} cannot be used: {error.strerror}.", hint="Free it, or choose another: headrace up --port"
-        ) from error
+        hint = (
+            "Free it, or choose another: headrace up --port" if host == "127.0.0.1" else "Free it, or choose another."
+        )
+        raise Conflict(f"Port {port} cannot be used: {error.strerror}.", hint=hint) from error
     listener.listen(256)
     return listener
 
 
 class Server(uvicorn.Server):
-    """A server that leaves signals to its process and tells when it is up."""
+    """A server that leaves signals to its process and tells when it is up.
+
+    It has a certificate in files, or a context that somebody keeps good while it runs, or speaks plain HTTP.
+    """
 
     def __init__(
-        self, app: App, *, certificate: str, key: str, options: Mapping[str, Any], on_started: Callable[[], None]
+        self,
+        app: App,
+        *,
+        options: Mapping[str, Any],
+        certificate: str | None = None,
+        key: str | None = None,
+        context: ssl.SSLContext | None = None,
+        on_started: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(
-            uvicorn.Config(app, ssl_certfile=certificate, ssl_keyfile=key, log_level="warning", loop="none", **options)
+            uvicorn.Config(
+                app,
+                ssl_certfile=certificate,
+                ssl_keyfile=key,
+                ssl_context_factory=(lambda _config, _usual: context) if context is not None else None,
+                log_level="warning",
+                loop="none",
+                **options,
+            )
         )
         self._on_started = on_started
 

@@ -102,6 +102,8 @@ MATERIALISE_ANNOTATION = "headrace.io/materialise-command"
 
 # -- Headrace's own labels, annotations and finalizers ---------------------------------------------------------------
 
+PROJECT_LABEL = "headrace.io/project"
+"""On a namespace, whatever its value: Headrace works in it. On a cluster its Secrets are read and its pods admitted."""
 POOL_LABEL = "headrace.io/pool"
 """On nodes and on the pods we make: the Pool's name."""
 POOLS_ANNOTATION = "headrace.io/pools"

@@ -7,6 +7,7 @@ controller that only conformance tests need: the volumes that it "creates" are t
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from functools import partial
@@ -137,4 +138,4 @@ async def main(directory: str, programs: str) -> None:
 
 
 if __name__ == "__main__":
-    process.run_without_home("csi", partial(main, sys.argv[1], sys.argv[2]))
+    process.run_program("csi", partial(main, sys.argv[1], sys.argv[2]), loop_factory=asyncio.new_event_loop)

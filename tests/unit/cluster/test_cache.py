@@ -11,6 +11,7 @@ import pytest
 
 from headrace.cluster.cache import Cache
 from headrace.cluster.fake import FakeCluster
+from headrace.cluster.indexer import Indexer
 from headrace.cluster.protocol import JsonPatch, MergePatch, Scope
 from headrace.cluster.reflector import IDLE_TIMEOUT_S
 from headrace.errors import EngineFailed, Expired, Unavailable
@@ -286,6 +287,7 @@ async def test_an_answer_that_comes_after_the_deletion_raises_nobody_from_the_de
 async def test_an_assumed_object_survives_an_older_list_and_yields_to_a_newer_one(fake: FakeCluster) -> None:
     async with running(fake) as watched:
         indexer = watched.cache._indexer(CONFIG_MAP)
+        assert isinstance(indexer, Indexer)
         fake.silence_watches()
         await anyio.wait_all_tasks_blocked()
         listed = indexer.version
@@ -341,6 +343,7 @@ async def test_an_assumed_deletion_does_not_touch_a_successor(fake: FakeCluster)
 async def test_versions_that_are_no_numbers_still_work(fake: FakeCluster) -> None:
     async with running(fake) as watched:
         indexer = watched.cache._indexer(CONFIG_MAP)
+        assert isinstance(indexer, Indexer)
         opaque = {**config("a", "1"), "metadata": {**config("a")["metadata"], "resourceVersion": "abc"}}
         watched.cache.assume(Doc(CONFIG_MAP, opaque))
         assert watched.values == {"a": "1"}

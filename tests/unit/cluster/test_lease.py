@@ -215,3 +215,24 @@ async def test_a_group_works_only_while_it_leads_and_keeps_its_cache_warm(fake: 
         await anyio.sleep(20)
         assert working == 1
     assert working == 0
+
+
+async def test_a_final_lease_that_is_lost_is_the_end(fake: FakeCluster) -> None:
+    lease = Lease(fake, REF, "first", is_final=True, clock=fake.clock)
+    ended: list[float] = []
+
+    async def work() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            ended.append(anyio.current_time())
+
+    async def steal() -> None:
+        await anyio.sleep(20)
+        await fake.patch(LEASE, REF, MergePatch({"spec": {"holderIdentity": "thief"}}))
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(steal)
+        with pytest.raises(Unavailable, match="headrace/control was lost"):
+            await lease.lead(work)
+    assert len(ended) == 1

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from headrace.csi.host import HostRefused, HostWorld
@@ -82,7 +83,7 @@ async def test_a_service_that_is_stopped_while_it_is_started_leaves_no_process(t
     async with world.running():
         for _ in range(5):
             await world.request("service.start", service="s", argv=_argv(tmp_path))
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             await world.request("service.stop", service="s")
     assert not any(_lives(pid) for pid in _started(tmp_path))
 

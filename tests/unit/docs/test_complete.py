@@ -104,6 +104,18 @@ def test_every_variable_of_ours_is_documented_and_exists() -> None:
     assert used == documented
 
 
+@pytest.mark.parametrize("role", ["controller", "admission"])
+def test_every_option_of_a_role_is_documented_and_exists(role: str) -> None:
+    command: click.Command = importlib.import_module(f"headrace.roles.{role}").command
+    _, _, after = page("settings.md").partition(f"## The {role} on a cluster\n")
+    section = after.partition("\n## ")[0]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert (
+        set(re.findall(r"`(--[a-z-]+)`", "".join(line for line in section.splitlines(True) if line[0] == "|")))
+        == options
+    )
+
+
 @pytest.mark.parametrize("kind", HEADRACE_KINDS, ids=str)
 def test_every_field_of_our_kinds_is_documented_with_a_sentence(kind: Any) -> None:
     text = page(f"reference/{kind.singular}.md")

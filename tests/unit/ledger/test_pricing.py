@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import sqlite3
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.errors import EngineFailed, InvalidSpec
+from headrace.errors import InvalidSpec
 from headrace.ledger import usage
 from headrace.ledger.model import WHOLE_POD, Event, Subject
 from headrace.ledger.plan import ended_at, plan, started_at
 from headrace.ledger.pricing import spans
-from headrace.ledger.store import Ledger
 from headrace.pools.price import PriceCard, from_json, to_json
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import POD
@@ -102,38 +99,6 @@ def test_the_parts_of_a_run_cost_what_the_whole_costs(runs: list[tuple[int, int]
 
 def test_the_card_survives_being_stored() -> None:
     assert from_json(json.loads(json.dumps(to_json(CARD)))) == CARD
-
-
-def test_recording_twice_bills_once_and_the_replay_is_equal(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
-    edges = [event("start", NOON), event("end", NOON + seconds(61))]
-    ledger.record(edges[:1])
-    ledger.record(edges)
-    ledger.record(edges)
-    assert [span.seconds for span in ledger.spans()] == [61]
-    assert ledger.has("u1", ["start", "end"])
-    assert usage.replay(ledger.events(), ledger.spans(), NOON)["equal"] is True
-    ledger.close()
-
-
-def test_the_replay_shows_a_row_that_somebody_changed(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "ledger.db")
-    ledger.record([event("start", NOON), event("end", NOON + seconds(61))])
-    ledger.close()
-    with sqlite3.connect(tmp_path / "ledger.db") as raw:
-        raw.execute("UPDATE spans SET cost = '0.00'")
-    raw.close()
-    again = Ledger(tmp_path / "ledger.db")
-    compared = usage.replay(again.events(), again.spans(), NOON)
-    again.close()
-    assert compared["equal"] is False
-    assert len(compared["differences"]) == 1
-
-
-def test_a_ledger_that_is_no_database_is_said_in_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "ledger.db").write_bytes(b"not a database at all, but long enough to look at" * 100)
-    with pytest.raises(EngineFailed, match="cannot be opened"):
-        Ledger(tmp_path / "ledger.db")
 
 
 def test_currencies_are_never_added() -> None:

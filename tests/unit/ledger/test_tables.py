@@ -9,6 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 from headrace.ledger import schema
+from headrace.ledger.database import file_url
 from headrace.ledger.store import Ledger
 
 
@@ -33,26 +34,27 @@ def _empty_versioned(path: Path) -> None:
 def test_new_tables_are_those_of_the_migrations(tmp_path: Path) -> None:
     _empty_versioned(tmp_path / "migrated.db")
     for name in ("new.db", "migrated.db"):
-        Ledger(tmp_path / name).close()
+        Ledger(file_url(tmp_path / name)).close()
 
     assert _described(tmp_path / "new.db") == _described(tmp_path / "migrated.db")
     assert f"'{schema.REVISION}'" in _described(tmp_path / "new.db")[-1][2]
 
 
 def test_opening_again_changes_nothing(tmp_path: Path) -> None:
-    Ledger(tmp_path / "ledger.db").close()
+    Ledger(file_url(tmp_path / "ledger.db")).close()
     before = _described(tmp_path / "ledger.db")
-    Ledger(tmp_path / "ledger.db").close()
+    Ledger(file_url(tmp_path / "ledger.db")).close()
 
     assert _described(tmp_path / "ledger.db") == before
 
 
-def test_a_new_ledger_does_not_import_alembic(tmp_path: Path) -> None:
+def test_a_new_ledger_in_a_file_imports_neither_alembic_nor_psycopg(tmp_path: Path) -> None:
     program = f"""
 import sys
 from pathlib import Path
+from headrace.ledger.database import file_url
 from headrace.ledger.store import Ledger
-Ledger(Path({str(tmp_path / "ledger.db")!r})).close()
-sys.exit("alembic" in sys.modules)
+Ledger(file_url(Path({str(tmp_path / "ledger.db")!r}))).close()
+sys.exit("alembic" in sys.modules or "psycopg" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

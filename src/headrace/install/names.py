@@ -1,0 +1,26 @@
+"""Names that an installation's parts are found by: what is installed, and what the processes make for themselves."""
+
+from __future__ import annotations
+
+from headrace.spec.names import READS_GROUP, READS_VERSION
+
+CONTROLLER, ADMISSION, NODE_PLUGIN = "headrace-controller", "headrace-admission", "headrace-node"
+"""Deployments, the DaemonSet, their Services and service accounts."""
+
+CODE_PORT = 8444
+"""Of the controller's Service: where workers fetch their code."""
+
+WEBHOOKS = "headrace"
+"""Both webhook configurations."""
+READS_API_SERVICE = f"{READS_VERSION}.{READS_GROUP}"
+
+KEY_SECRET = "headrace-key"
+AUTHORITY_SECRET = "headrace-authority"
+TLS_SECRET = "headrace-tls"
+
+
+def server_hosts(namespace: str) -> tuple[str, ...]:
+    """Return the names that our servers are called by inside the cluster."""
+    return tuple(
+        f"{service}.{namespace}.{tail}" for service in (CONTROLLER, ADMISSION) for tail in ("svc", "svc.cluster.local")
+    )
