@@ -13,7 +13,7 @@ import pytest
 from headrace.clock import FakeClock
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.refusals import BadRequest
-from headrace.engine.pipeline.request import SYSTEM, AdmissionRequest, Request
+from headrace.engine.pipeline.request import SYSTEM, AdmissionRequest, Request, User
 from headrace.engine.pipeline.seeding import builtin_registry, seed
 from headrace.engine.pipeline.webhooks.dispatch import Webhooks
 from headrace.engine.pipeline.webhooks.matching import Hook
@@ -267,3 +267,18 @@ async def test_a_failure_that_may_be_ignored_is(pipeline: Pipeline, caller: Memo
     await ask(pipeline, "patch", MUTATING_WEBHOOKS, "c", namespace="", body={"webhooks": [hook("m")]})
     with pytest.raises(WebhookFailed, match=r'failed calling webhook "m.example.org": failed to call webhook: nobody'):
         await ask(pipeline, "create", body=config_map("n"))
+
+
+async def test_a_webhook_that_is_away_cannot_keep_the_server_from_starting(
+    pipeline: Pipeline, caller: MemoryCaller
+) -> None:
+    caller.answers["v"] = lambda _: {"allowed": False}
+    await configure(pipeline, VALIDATING_WEBHOOKS, hook("v", "*/*"))
+    await configure(pipeline, MUTATING_WEBHOOKS, hook("v", "*/*"))
+    await seed(pipeline)
+    assert caller.asked == []
+    impersonated = User("system:apiserver", ("system:masters", "system:authenticated"))
+    with pytest.raises(WebhookDenied):
+        await pipeline.handle(
+            impersonated, Request(verb="create", kind=CONFIG_MAP, namespace="default", body=config_map())
+        )
