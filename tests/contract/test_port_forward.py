@@ -31,6 +31,8 @@ from websockets.exceptions import InvalidStatus
 from headrace.node.port_forward import PortForward
 from headrace.node.ports import PodPorts
 
+pytestmark = pytest.mark.embedded("the agent takes the façade's certificate")
+
 DEADLINE_S = 20.0
 BLOCK = b"".join(number.to_bytes(4, "little") for number in range(1_000_000))
 
