@@ -206,7 +206,8 @@ async def test_a_scale_is_asked_about_and_may_be_changed(pipeline: Pipeline, cal
     spec = {"group": "example.org", "scope": "Namespaced", "names": names, "versions": [version]}
     await ask(pipeline, "create", CRD, namespace="", body={"metadata": {"name": "things.example.org"}, "spec": spec})
     kind = pipeline.registry.find("example.org", "v1", "things").kind
-    await ask(pipeline, "create", kind, body={"metadata": {"name": "t"}, "spec": {"replicas": 1}})
+    thing = {"apiVersion": "example.org/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"replicas": 1}}
+    await ask(pipeline, "create", kind, body=thing)
     await configure(pipeline, MUTATING_WEBHOOKS, hook("m", "things", "things/*"))
     changed = await ask(pipeline, "patch", kind, "t", subresource="scale", body={"spec": {"replicas": 5}})
     assert changed["spec"]["replicas"] == 5
