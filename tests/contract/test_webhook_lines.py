@@ -14,6 +14,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+pytestmark = pytest.mark.embedded("a real cluster's Services need a node and its network")
+
 Json = dict[str, Any]
 COLLECTION = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 

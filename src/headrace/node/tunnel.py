@@ -25,6 +25,8 @@ IDLE_S = 4 * 3600.0
 """Kubelet's streamingConnectionIdleTimeout. kubectl pings every 10 s, so silence means that it is not there."""
 _CHUNK_BYTES = 64 * 1024
 _CHUNKS = 16
+_MOST_STREAMS = 4096
+"""Of one client at a time. kubectl opens two for each connection."""
 
 _log = logger(component="port-forward")
 
@@ -157,6 +159,9 @@ class Tunnel:
         kind, port = frame.headers.get("streamtype", ""), frame.headers.get("port", "")
         if kind not in {"data", "error"} or not port.isdecimal() or not 0 < int(port) < 65536:
             await self.send(spdy.Reset(frame.stream, spdy.CANCEL))
+            return
+        if len(self._streams) >= _MOST_STREAMS:
+            await self.send(spdy.Reset(frame.stream, spdy.REFUSED_STREAM))
             return
         stream = _Stream(self, frame.stream, int(port), is_half_closed=frame.is_last or kind == "error")
         self._streams[frame.stream] = stream

@@ -25,7 +25,7 @@ from headrace.engine.facade.node_proxy import NodeProxy
 from headrace.engine.facade.options import UVICORN_OPTIONS
 from headrace.engine.keyfiles import write_private
 from headrace.engine.pipeline.pipeline import Pipeline
-from headrace.engine.pipeline.request import SYSTEM
+from headrace.engine.pipeline.request import LOOPBACK, SYSTEM
 from headrace.engine.pipeline.seeding import builtin_registry, seed
 from headrace.engine.pipeline.webhooks.caller import HttpsCaller
 from headrace.engine.pki import Authority
@@ -76,7 +76,7 @@ async def main(home: Home) -> None:
             await process.until_ready(home.world_socket(CLOUD))
         mode, notes = await anyio.to_thread.run_sync(_data_mode, home)
         await seed(pipeline)
-        await _begin(cluster, settings, mode)
+        await _begin(LocalCluster(pipeline, LOOPBACK), settings, mode)
         code = CodeStore(DirectoryArchives(home.code), _code_key(home), settings.server, python=sys.executable)
         cache = Cache(cluster)
         parts = controllers.build(

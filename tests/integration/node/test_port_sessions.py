@@ -196,6 +196,14 @@ async def test_a_second_stream_of_the_same_kind_is_told_so() -> None:
         await line.until(lambda _: b"error stream already assigned" in line.data(1))
 
 
+async def test_streams_are_limited() -> None:
+    async with tunnelling() as (line, _):
+        for number in range(1, 8195, 2):
+            await line.open(number, "error", 80, str(number))
+            await line.until(lambda seen, number=number: seen[-1:] != [] and seen[-1].stream == number)  # type: ignore[misc]
+        assert line.seen[-2:] == [spdy.SynReply(8191), spdy.Reset(8193, spdy.REFUSED_STREAM)]
+
+
 @pytest.mark.parametrize("message", [bytes.fromhex("80020001 00000000"), "text"])
 async def test_what_is_no_spdy_ends_the_tunnel(message: bytes | str) -> None:
     line = Line()

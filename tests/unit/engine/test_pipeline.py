@@ -16,6 +16,7 @@ from headrace.clock import FakeClock
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.refusals import BadRequest, MethodNotAllowed, UnsupportedMediaType
 from headrace.engine.pipeline.request import (
+    LOOPBACK,
     SYSTEM,
     AdmissionRequest,
     Answer,
@@ -243,7 +244,7 @@ class Only:
 
     def refusal(self, user: User, attributes: Attributes) -> str:
         self.asked.append(attributes)
-        return "" if user == SYSTEM or attributes.verb == self.verb else "only reading is allowed"
+        return "" if user in (SYSTEM, LOOPBACK) or attributes.verb == self.verb else "only reading is allowed"
 
 
 async def test_who_may_not_is_told_before_anything_else(opened: Open) -> None:

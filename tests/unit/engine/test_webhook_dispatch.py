@@ -13,7 +13,7 @@ import pytest
 from headrace.clock import FakeClock
 from headrace.engine.pipeline import Pipeline
 from headrace.engine.pipeline.refusals import BadRequest
-from headrace.engine.pipeline.request import SYSTEM, AdmissionRequest, Request
+from headrace.engine.pipeline.request import SYSTEM, AdmissionRequest, Request, User
 from headrace.engine.pipeline.seeding import builtin_registry, seed
 from headrace.engine.pipeline.webhooks.dispatch import Webhooks
 from headrace.engine.pipeline.webhooks.matching import Hook
@@ -206,7 +206,7 @@ async def test_a_scale_is_asked_about_and_may_be_changed(pipeline: Pipeline, cal
     spec = {"group": "example.org", "scope": "Namespaced", "names": names, "versions": [version]}
     await ask(pipeline, "create", CRD, namespace="", body={"metadata": {"name": "things.example.org"}, "spec": spec})
     kind = pipeline.registry.find("example.org", "v1", "things").kind
-    thing = {"apiVersion": kind.api_version, "kind": kind.name, "metadata": {"name": "t"}, "spec": {"replicas": 1}}
+    thing = {"apiVersion": "example.org/v1", "kind": "Thing", "metadata": {"name": "t"}, "spec": {"replicas": 1}}
     await ask(pipeline, "create", kind, body=thing)
     await configure(pipeline, MUTATING_WEBHOOKS, hook("m", "things", "things/*"))
     changed = await ask(pipeline, "patch", kind, "t", subresource="scale", body={"spec": {"replicas": 5}})
@@ -268,3 +268,18 @@ async def test_a_failure_that_may_be_ignored_is(pipeline: Pipeline, caller: Memo
     await ask(pipeline, "patch", MUTATING_WEBHOOKS, "c", namespace="", body={"webhooks": [hook("m")]})
     with pytest.raises(WebhookFailed, match=r'failed calling webhook "m.example.org": failed to call webhook: nobody'):
         await ask(pipeline, "create", body=config_map("n"))
+
+
+async def test_a_webhook_that_is_away_cannot_keep_the_server_from_starting(
+    pipeline: Pipeline, caller: MemoryCaller
+) -> None:
+    caller.answers["v"] = lambda _: {"allowed": False}
+    await configure(pipeline, VALIDATING_WEBHOOKS, hook("v", "*/*"))
+    await configure(pipeline, MUTATING_WEBHOOKS, hook("v", "*/*"))
+    await seed(pipeline)
+    assert caller.asked == []
+    impersonated = User("system:apiserver", ("system:masters", "system:authenticated"))
+    with pytest.raises(WebhookDenied):
+        await pipeline.handle(
+            impersonated, Request(verb="create", kind=CONFIG_MAP, namespace="default", body=config_map())
+        )

@@ -79,6 +79,8 @@ def _ports(texts: Sequence[str]) -> list[int]:
     """Return the ports of `?ports=80&ports=81,82`; raises BadRequest."""
     parts = [part for text in texts for part in text.split(",")]
     for part in parts:
-        if not (part.isascii() and part.isdecimal()) or int(part) > 65535:
-            raise BadRequest(f'cannot convert to []int32: parsing "{part}": invalid syntax', hint="Ports are numbers.")
+        is_number = part.isascii() and part.isdecimal()
+        if not is_number or int(part) > 65535:
+            why = "value out of range" if is_number else "invalid syntax"
+            raise BadRequest(f'cannot convert to []int32: strconv.ParseUint: parsing "{part}": {why}')
     return [int(part) for part in parts]

@@ -14,7 +14,7 @@ from headrace.clock import Clock
 from headrace.engine.pipeline import schema_check
 from headrace.engine.pipeline.refusals import Warn, invalid
 from headrace.engine.pipeline.registry import AnyView, Registry, Resource
-from headrace.engine.pipeline.request import SYSTEM, User
+from headrace.engine.pipeline.request import LOOPBACK, User
 from headrace.errors import Denied
 from headrace.spec.conditions import is_true, set_condition
 from headrace.spec.kind import Column, Json, Kind
@@ -40,7 +40,7 @@ class Definitions:
         if resource.kind is not CRD:
             return raw
         spec = raw.get("spec") or {}
-        if user != SYSTEM and old is not None and old.get("spec") != spec and self.is_servers_own(raw):
+        if user is not LOOPBACK and old is not None and old.get("spec") != spec and self.is_servers_own(raw):
             raise Denied(
                 f"{raw['metadata'].get('name')} is served by Headrace itself; its definition cannot be changed.",
                 hint="Choose another group for a kind of your own.",

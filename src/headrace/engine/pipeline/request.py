@@ -42,6 +42,13 @@ class User(msgspec.Struct, frozen=True):
 SYSTEM = User("system:headrace", ("system:masters", "system:authenticated"))
 """The engine's own controllers."""
 
+LOOPBACK = User("system:apiserver", ("system:masters", "system:authenticated"))
+"""The server itself, which makes its first objects before anybody can be asked: its writes concern no webhook.
+
+Otherwise one that is away could keep the server from starting, and so from being told to forget it. Compared by
+identity, so that nobody becomes it by impersonation.
+"""
+
 
 class Preconditions(msgspec.Struct, frozen=True):
     """What a deletion demands of the object; empty means nothing is demanded. A mismatch is Conflict."""

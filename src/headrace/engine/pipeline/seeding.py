@@ -7,7 +7,7 @@ from typing import Any
 
 from headrace.engine.pipeline.pipeline import Pipeline
 from headrace.engine.pipeline.registry import Registry, Resource
-from headrace.engine.pipeline.request import SYSTEM, Request
+from headrace.engine.pipeline.request import LOOPBACK, Request
 from headrace.errors import AlreadyExists
 from headrace.spec.crds import crd
 from headrace.spec.kind import Json, Kind
@@ -40,7 +40,7 @@ async def seed(pipeline: Pipeline) -> None:
         if not await _ensure(pipeline, CRD, definition):
             name = definition["metadata"]["name"]
             patch = {"spec": definition["spec"]}
-            await pipeline.handle(SYSTEM, Request(verb="patch", kind=CRD, name=name, body=patch))
+            await pipeline.handle(LOOPBACK, Request(verb="patch", kind=CRD, name=name, body=patch))
 
 
 @cache
@@ -55,7 +55,7 @@ def _own_kinds() -> list[Kind[Any]]:
 
 async def _ensure(pipeline: Pipeline, kind: Kind[Any], body: Json) -> bool:
     try:
-        await pipeline.handle(SYSTEM, Request(verb="create", kind=kind, body=body))
+        await pipeline.handle(LOOPBACK, Request(verb="create", kind=kind, body=body))
     except AlreadyExists:
         return False
     return True
