@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from headrace.csi.broker import Broker, BrokerRefused
@@ -242,6 +243,27 @@ async def test_what_a_restart_of_the_machine_took_away_is_forgotten_and_counts_n
     assert not driver.publishes("v1", "/t1")
     assert driver.publishes("v2", "/t2")
     assert [order for order, _ in broker.orders].count("unregister") == 1
+
+
+async def test_orders_about_one_pair_come_one_after_the_other_and_about_others_at_once(tmp_path: Path) -> None:
+    driver = FuseDriver(NotingWorld(), str(tmp_path), resolve=_never, permit=_Terms(), persistent=False)
+    inside: list[str] = []
+    most = {"a": 0, "b": 0}
+
+    async def order(pair: str) -> None:
+        async with driver._turn(pair):
+            inside.append(pair)
+            most[pair] = max(most[pair], inside.count(pair))
+            await anyio.lowlevel.checkpoint()
+            assert {"a", "b"} >= set(inside)
+            inside.remove(pair)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(order, "a")
+            tasks.start_soon(order, "b")
+    assert most == {"a": 1, "b": 1}
+    assert driver._pair_locks == {}
 
 
 def test_of_mounts_on_one_place_the_top_one_is_nobodys_parent() -> None:
