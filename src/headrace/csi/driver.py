@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -155,7 +156,7 @@ class FuseDriver:
             Unavailable: the client did not serve in time; with what it said.
         """
         if pod.get("ephemeral") == "true":
-            async with self._pair_lock(self._inline.pair_of(attributes, pod)):
+            async with self._turn(self._inline.pair_of(attributes, pod)):
                 await self._broker.start()
                 await self._inline.publish(volume_id, target, attributes, pod, read_only=read_only)
             return
@@ -182,11 +183,8 @@ class FuseDriver:
         pair = self._inline.pair_of_note(volume_id)
         if pair:
             await self._broker.start()
-            lock = self._pair_lock(pair)
-            async with lock:
+            async with self._turn(pair):
                 await self._inline.unpublish(volume_id, target)
-            if not lock.statistics().tasks_waiting:
-                self._pair_locks.pop(pair, None)
             return
         published = False
         for shared in self._mounts_of(volume_id):
@@ -264,7 +262,7 @@ class FuseDriver:
         """Forget inline volumes that are mounted no more, as after the machine was started again."""
         for note in self._inline.notes():
             try:
-                async with self._pair_lock(note.pair):
+                async with self._turn(note.pair):
                     mounted = await self._world.request("mount.list", prefix=note.target)
                     if self._inline.publishes(note.volume_id, note.target) and not mounted["mounts"]:
                         await self._broker.start()
@@ -304,8 +302,16 @@ class FuseDriver:
             if key in self._shared or os.path.isdir(os.path.join(self._volumes, key))
         ]
 
-    def _pair_lock(self, pair: str) -> anyio.Lock:
-        return self._pair_locks.setdefault(pair, anyio.Lock())
+    @asynccontextmanager
+    async def _turn(self, pair: str) -> AsyncIterator[None]:
+        """One order at a time for a pair; nothing is kept of a pair that nobody waits for."""
+        lock = self._pair_locks.setdefault(pair, anyio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked():
+                self._pair_locks.pop(pair, None)
 
     async def _world_id(self) -> int:
         hello = await self._world.request("hello")

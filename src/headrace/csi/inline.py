@@ -144,7 +144,10 @@ class InlineVolumes:
         """Take the volume off `target`, all that is stacked in it first. Idempotent."""
         note = self._note(volume_id)
         if note is not None and note.role == CSI_ROLE_DATA:
-            await self._broker.unregister(note.pair)
+            # A pod may name a Dataset's data volume twice: the second is refused, and its end is not the first one's.
+            state = await self._broker.state(note.pair)
+            if state is not None and state["registration"]["data_dir"] == target:
+                await self._broker.unregister(note.pair)
         await self._world.request("mount.unmount", target=target, all=True, lazy=True)
         if note is None:
             return

@@ -33,7 +33,7 @@ from headrace.roles.client_tools import cluster_tools
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import DATASET
 
-DEADLINE_S = 30.0
+DEADLINE_S = 90.0
 SERVED_WITHIN_S = 15
 SYSTEM = "headrace-system"
 CLIENT_IMAGE = "headrace.test/client:1"

@@ -123,6 +123,12 @@ def test_who_passes_by_the_probe_waits_no_longer_than_the_deadline(site: Site) -
     pod = site.pod("p", "cat /data/file", {"set": {"mountPath": "/data", "subPath": "sub"}}, dataset)
     for probe in ("startupProbe", "livenessProbe"):
         del pod["spec"]["initContainers"][0][probe]
+    # Nothing else would hold the app back until there is a mount to wait in.
+    look = {"name": "fluid-fuse-0-data", "mountPath": "/look", "mountPropagation": "HostToContainer"}
+    script = "until grep -q ' /look/ds ' /proc/self/mountinfo; do sleep 1; done"
+    main = pod["spec"]["containers"][0]
+    first = {**main, "name": "first", "command": ["sh", "-c", script], "volumeMounts": [look]}
+    pod["spec"]["initContainers"].append(first)
     site.run(pod)
     site.until(site.hanging, "the kubelet waits in the mount: its sub-path is looked at", "p")
     site.until(lambda: not site.hanging(), "the connection was ended", "p", deadline_s=4 * SERVED_WITHIN_S)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from headrace.csi.broker import Broker, BrokerRefused
@@ -51,20 +52,26 @@ class NotingBroker:
     def __init__(self) -> None:
         self.orders: list[tuple[str, str]] = []
         self.registered: dict[str, dict[str, Any]] = {}
-        self.states: dict[str, dict[str, Any]] = {}
+        self.said: dict[str, Any] = {}
 
     async def start(self) -> None:
         pass
 
     async def register(self, volume_id: str, **more: Any) -> None:
+        known = self.registered.get(volume_id)
+        if known is not None and known["data_dir"] != more["data_dir"]:
+            raise BrokerRefused("other directories", code="Conflict")
         self.orders.append(("register", volume_id))
         self.registered[volume_id] = more
 
     async def state(self, volume_id: str) -> dict[str, Any] | None:
-        return self.states.get(volume_id)
+        if volume_id not in self.registered:
+            return None
+        return {"state": "empty", "message": "", **self.said, "registration": self.registered[volume_id]}
 
     async def unregister(self, volume_id: str) -> None:
         self.orders.append(("unregister", volume_id))
+        self.registered.pop(volume_id, None)
 
 
 async def _never(_request: VolumeRequest) -> MountOrder:
@@ -208,12 +215,26 @@ async def test_what_is_wrong_with_an_inline_volume_is_what_the_broker_says(tmp_p
     inline, _, broker = _inline(tmp_path)
     await inline.publish("data", "/data", _DATA, _POD, read_only=False)
     await inline.publish("socket", "/socket", _SOCKET, _POD, read_only=False)
-    assert "does not know" in await inline.trouble("data", "/data")
     for state, said in (("served", ""), ("empty", ""), ("dead", "gone"), ("stalled", "gone")):
-        broker.states[inline.pair_of(_DATA, _POD)] = {"state": state, "message": "gone" if said else "fine"}
+        broker.said = {"state": state, "message": "gone" if said else "fine"}
         assert await inline.trouble("data", "/data") == said
+    broker.registered.clear()
+    assert "does not know" in await inline.trouble("data", "/data")
     assert await inline.trouble("socket", "/socket") == ""
     assert "not published at /elsewhere" in await inline.trouble("data", "/elsewhere")
+
+
+async def test_the_end_of_a_second_data_volume_of_one_dataset_is_not_that_of_the_first(tmp_path: Path) -> None:
+    inline, _, broker = _inline(tmp_path)
+    await inline.publish("first", "/first", _DATA, _POD, read_only=False)
+    with pytest.raises(BrokerRefused):
+        await inline.publish("second", "/second", _DATA, _POD, read_only=False)
+    await inline.unpublish("second", "/second")
+    assert [order for order, _ in broker.orders] == ["register"]
+    assert inline.publishes("first", "/first")
+    await inline.unpublish("first", "/first")
+    assert broker.orders[-1][0] == "unregister"
+    assert os.listdir(tmp_path / "pairs") == []
 
 
 async def test_notes_of_an_older_driver_are_still_undone(tmp_path: Path) -> None:
@@ -242,6 +263,27 @@ async def test_what_a_restart_of_the_machine_took_away_is_forgotten_and_counts_n
     assert not driver.publishes("v1", "/t1")
     assert driver.publishes("v2", "/t2")
     assert [order for order, _ in broker.orders].count("unregister") == 1
+
+
+async def test_orders_about_one_pair_come_one_after_the_other_and_about_others_at_once(tmp_path: Path) -> None:
+    driver = FuseDriver(NotingWorld(), str(tmp_path), resolve=_never, permit=_Terms(), persistent=False)
+    inside: list[str] = []
+    most = {"a": 0, "b": 0}
+
+    async def order(pair: str) -> None:
+        async with driver._turn(pair):
+            inside.append(pair)
+            most[pair] = max(most[pair], inside.count(pair))
+            await anyio.lowlevel.checkpoint()
+            assert {"a", "b"} >= set(inside)
+            inside.remove(pair)
+
+    async with anyio.create_task_group() as tasks:
+        for _ in range(20):
+            tasks.start_soon(order, "a")
+            tasks.start_soon(order, "b")
+    assert most == {"a": 1, "b": 1}
+    assert driver._pair_locks == {}
 
 
 def test_of_mounts_on_one_place_the_top_one_is_nobodys_parent() -> None:
