@@ -192,6 +192,27 @@ def test_errors_are_statuses_with_causes(facade: Any, namespace: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("limit=many", 400),
+        ("timeoutSeconds=soon", 400),
+        ("resourceVersion=old", 400),
+        ("labelSelector=a%3D%3D%3D", 400),
+        ("fieldSelector=a", 400),
+        ("continue=nonsense", 400),
+        ("resourceVersionMatch=Exact", 422),
+        ("resourceVersionMatch=NotOlderThan", 422),
+        ("resourceVersionMatch=Perhaps&resourceVersion=1", 422),
+        ("limit=5&resourceVersion=0", 200),
+        ("watch=maybe&timeoutSeconds=1", 200),
+    ],
+)
+def test_options_of_lists(facade: Any, namespace: str, query: str, status: int) -> None:
+    with facade.client() as client:
+        assert client.get(f"/api/v1/namespaces/{namespace}/secrets?{query}").status_code == status
+
+
 def test_warnings_are_headers(facade: Any, namespace: str) -> None:
     with facade.client() as client:
         body = {"metadata": {"name": "w"}, "dat": {}}

@@ -26,7 +26,7 @@ def _paths(kind: Kind[Any], raw: Json) -> list[str]:
         (CONFIG_MAP, "a" * 254, False),
         (NAMESPACE, "a.b", False),
         (NAMESPACE, "vision", True),
-        (SERVICE, "0web", False),
+        (SERVICE, "0web", True),
         (SERVICE, "web", True),
         (DATASET, "starfs.pvc", False),
         (DATASET, "starfs-pvc", True),

@@ -136,7 +136,6 @@ def test_good_pods(spec: Json) -> None:
         ({"tolerations": [{"value": "x"}]}, "spec.tolerations[0].operator"),
         ({"tolerations": [{"key": "a", "operator": "Exists", "value": "x"}]}, "spec.tolerations[0].value"),
         ({"tolerations": [{"key": "a", "effect": "Never"}]}, "spec.tolerations[0].effect"),
-        ({"terminationGracePeriodSeconds": -1}, "spec.terminationGracePeriodSeconds"),
         ({"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds"),
         ({"hostname": "a.b"}, "spec.hostname"),
         ({"nodeSelector": {"a": "b c"}}, "spec.nodeSelector.a"),

@@ -72,9 +72,14 @@ class Resources:
         if target.name:
             fields = ",".join(filter(None, [fields, f"metadata.name={target.name}"]))
         match_version = query.get("resourceVersionMatch", "")
-        if match_version not in _MATCHES:
-            raise BadRequest(f"resourceVersionMatch={match_version} is not known.", hint="Use Exact or NotOlderThan.")
         initial = watching.sends_initial_events(query)
+        timeout_s = watching.timeout_s(query)
+        if match_version not in _MATCHES or (match_version and not query.get("resourceVersion") and not initial):
+            raise InvalidSpec(
+                f"resourceVersionMatch={match_version} cannot be.",
+                hint="Use Exact or NotOlderThan, together with resourceVersion.",
+                causes=(("resourceVersionMatch", "must be Exact or NotOlderThan, together with resourceVersion"),),
+            )
         request = Request(
             verb="watch" if _is_watch(http) else "list",
             kind=kind,
@@ -101,7 +106,7 @@ class Resources:
             media.form(http.headers.get("accept", "")),
             self._clock,
             include=answers.include_object(query.get("includeObject", "")),
-            timeout_s=watching.timeout_s(query),
+            timeout_s=timeout_s,
         )
 
     async def _write(self, verb: Any, http: HttpRequest, kind: Kind[Any], target: Target, user: User) -> Response:

@@ -7,6 +7,7 @@ Pure functions over raw JSON; nothing given is changed. Sources: apiserver `regi
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import suppress
 from typing import Any, Literal
 
 from headrace import ids
@@ -80,7 +81,10 @@ def with_name(raw: Json) -> Json:
 def born(raw: Json, resource: Resource) -> Json:
     """Return the object with the status that follows from its defaulted and admitted spec."""
     if resource.source == "builtin" and resource.kind.name == "Pod":
-        return raw | {"status": {"phase": "Pending", "qosClass": qos_class(raw)}}
+        status: Json = {"phase": "Pending"}
+        with suppress(ValueError):  # a quantity that is none: validation names it, and refuses the pod
+            status["qosClass"] = qos_class(raw)
+        return raw | {"status": status}
     return raw
 
 

@@ -43,6 +43,10 @@ def default_service(service: Json) -> None:
     """ClusterIP over TCP, each port to the same port of the pod. The address is given by the server."""
     spec = _inner(service, "spec")
     _set(spec, type="ClusterIP", sessionAffinity="None")
+    if spec["type"] != "ExternalName":
+        _set(spec, internalTrafficPolicy="Cluster")
+    if spec.get("clusterIP") == "None":
+        _set(spec, clusterIPs=["None"])
     ports = spec.get("ports")
     for port in ports if isinstance(ports, list) else ():
         if isinstance(port, dict):
@@ -81,12 +85,13 @@ def default_csi_driver(driver: Json) -> None:
         volumeLifecycleModes=["Persistent"],
         storageCapacity=False,
         requiresRepublish=False,
+        seLinuxMount=False,
     )
 
 
 def default_priority_class(priority_class: Json) -> None:
     """May push others out."""
-    _set(priority_class, preemptionPolicy="PreemptLowerPriority")
+    _set(priority_class, preemptionPolicy="PreemptLowerPriority", value=0)
 
 
 def default_crd(crd: Json) -> None:

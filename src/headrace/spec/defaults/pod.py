@@ -8,11 +8,12 @@ from typing import Any
 from headrace.spec.kind import Json
 
 _FILE_MODE = 0o644
+_TOKEN_S = 3600
 
 
 def default_pod(pod: Json) -> None:
     """Fill in a pod, in place."""
-    spec = pod.get("spec")
+    spec = pod.setdefault("spec", {})
     if isinstance(spec, dict):
         default_pod_spec(spec)
 
@@ -28,9 +29,15 @@ def default_pod_spec(spec: Json) -> None:
         ("enableServiceLinks", True),
     ):
         spec.setdefault(key, value)
+    spec.setdefault("serviceAccount", spec["serviceAccountName"])  # its name before v1, which some still read
     spec.setdefault("securityContext", {})
+    if spec["terminationGracePeriodSeconds"] in range(-(2**31), 0):
+        spec["terminationGracePeriodSeconds"] = 1
     for container in (*_dicts(spec.get("containers")), *_dicts(spec.get("initContainers"))):
         _container(container)
+        for port in _dicts(container.get("ports")) if spec.get("hostNetwork") is True else ():
+            if "containerPort" in port:
+                port.setdefault("hostPort", port["containerPort"])
     for volume in _dicts(spec.get("volumes")):
         _volume(volume)
 
@@ -85,8 +92,24 @@ def _volume(volume: Json) -> None:
             volume[source].setdefault("defaultMode", _FILE_MODE)
     if isinstance(volume.get("hostPath"), dict):
         volume["hostPath"].setdefault("type", "")
+    _downward_items(volume.get("downwardAPI"))
+    projected = volume.get("projected")
+    for part in _dicts(projected.get("sources")) if isinstance(projected, dict) else ():
+        _downward_items(part.get("downwardAPI"))
+        if isinstance(part.get("serviceAccountToken"), dict):
+            part["serviceAccountToken"].setdefault("expirationSeconds", _TOKEN_S)
+    ephemeral = volume.get("ephemeral")
+    template = ephemeral.get("volumeClaimTemplate") if isinstance(ephemeral, dict) else None
+    if isinstance(template, dict) and isinstance(template.get("spec"), dict):
+        template["spec"].setdefault("volumeMode", "Filesystem")
     if not volume.keys() - {"name"}:
         volume["emptyDir"] = {}
+
+
+def _downward_items(source: Any) -> None:
+    for item in _dicts(source.get("items")) if isinstance(source, dict) else ():
+        if isinstance(item.get("fieldRef"), dict):
+            item["fieldRef"].setdefault("apiVersion", "v1")
 
 
 def _dicts(items: Any) -> Iterator[Json]:

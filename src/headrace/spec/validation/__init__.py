@@ -35,6 +35,7 @@ _CHECKS: Mapping[str, Callable[[Any], Any]] = {
     "Service": core.check_service,
     "Node": core.check_node,
     "Lease": core.check_lease,
+    "Event": core.check_event,
     "PriorityClass": core.check_priority_class,
     "CustomResourceDefinition": core.check_crd,
     "MutatingWebhookConfiguration": webhooks.check_configuration,

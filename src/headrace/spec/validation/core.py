@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.spec.core.config import ConfigMap, Secret
-from headrace.spec.core.coordination import CustomResourceDefinition, Lease
+from headrace.spec.core.coordination import CustomResourceDefinition, Event, Lease
 from headrace.spec.core.network import Service
 from headrace.spec.core.node import Node
 from headrace.spec.core.scheduling import PriorityClass
@@ -18,6 +18,12 @@ from headrace.spec.validation.problem import Problem, Problems, check_one_of, ch
 
 ACCESS_MODES = ("ReadWriteOnce", "ReadOnlyMany", "ReadWriteMany", "ReadWriteOncePod")
 _VOLUME_SOURCES = ("csi", "host_path", "local", "nfs")
+_SECRET_KEYS = {
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+}
 _MAX_BYTES = 1024 * 1024
 _KEY_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
 _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -92,6 +98,11 @@ def check_secret(secret: Secret) -> Problems:
     yield from _keys("data", secret.data)
     yield from _base64("data", secret.data)
     yield from _size("data", sum(len(value) * 3 // 4 for value in secret.data.values()))
+    for key in _SECRET_KEYS.get(secret.type, ()):
+        if key not in secret.data:
+            yield Problem(member("data", key), f"is required in a Secret of type {secret.type}")
+    if secret.type == "kubernetes.io/basic-auth" and not secret.data.keys() & {"username", "password"}:
+        yield Problem("data.username", f"or data.password is required in a Secret of type {secret.type}")
 
 
 def check_config_map(config_map: ConfigMap) -> Problems:
@@ -132,6 +143,8 @@ def check_service(service: Service) -> Problems:
     yield from check_one_of("spec.type", spec.type, ("ClusterIP", "NodePort", "LoadBalancer", "ExternalName"))
     yield from check_labels("spec.selector", spec.selector)
     is_headless = spec.cluster_ip == "None"
+    if spec.type == "ExternalName" and not spec.external_name:
+        yield Problem("spec.externalName", "is required where type is ExternalName")
     if not spec.ports and not is_headless and spec.type != "ExternalName":
         yield Problem("spec.ports", "is required, unless clusterIP is None")
     yield from check_unique("spec.ports", (port.name for port in spec.ports), "name")
@@ -157,7 +170,10 @@ def check_node(node: Node) -> Problems:
 
 def check_priority_class(priority_class: PriorityClass) -> Problems:
     """Report what is wrong with a PriorityClass."""
-    is_system = priority_class.metadata.name.startswith("system-")
+    name = priority_class.metadata.name
+    is_system = name.startswith("system-")
+    if is_system and name not in {"system-node-critical", "system-cluster-critical"}:
+        yield Problem("metadata.name", f"is {name!r}; names that begin with system- are Kubernetes' own")
     if priority_class.value > 1_000_000_000 and not is_system:
         yield Problem("value", f"is {priority_class.value}; 1000000000 is the most for other than system- classes")
     yield from check_one_of("preemptionPolicy", priority_class.preemption_policy, ("PreemptLowerPriority", "Never"))
@@ -168,6 +184,13 @@ def check_lease(lease: Lease) -> Problems:
     duration_s = lease.spec.lease_duration_seconds
     if duration_s is not None and duration_s < 1:
         yield Problem("spec.leaseDurationSeconds", f"is {duration_s}; it must be 1 or more")
+
+
+def check_event(event: Event) -> Problems:
+    """Report an Event in another namespace than what it is about; about what has none, it is in `default`."""
+    about, own = event.involved_object.namespace, event.metadata.namespace
+    if about != own and (about or own not in {"", "default", "kube-system"}):
+        yield Problem("involvedObject.namespace", f"is {about!r}; it must be the Event's own, {own!r}")
 
 
 def check_crd(crd: CustomResourceDefinition) -> Problems:

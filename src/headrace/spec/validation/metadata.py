@@ -8,13 +8,16 @@ from typing import Any
 
 from headrace.ids import is_dns_1035_label, is_dns_label, is_dns_subdomain
 from headrace.spec.kind import Json, Kind
+from headrace.spec.names import FOREGROUND_FINALIZER, NAMESPACE_FINALIZER, ORPHAN_FINALIZER
 from headrace.spec.validation.problem import Problem, Problems, member
 
 _LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?")
 _QUALIFIED_NAME = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]")
 _PATH_SEGMENT_NAMES = frozenset({"Event"})
-_LABEL_NAMES = frozenset({"Namespace"})
-_DNS_1035_NAMES = frozenset({"Service", "Dataset", "ThinRuntime"})
+_LABEL_NAMES = frozenset({"Namespace", "Service"})
+_DNS_1035_NAMES = frozenset({"Dataset", "ThinRuntime"})
+_CORE_GROUPS = frozenset({"", "coordination.k8s.io", "scheduling.k8s.io", "storage.k8s.io"})
+_STANDARD_FINALIZERS = frozenset({FOREGROUND_FINALIZER, ORPHAN_FINALIZER, NAMESPACE_FINALIZER})
 _ANNOTATIONS_MAX_BYTES = 256 * 1024
 
 LABEL_RULE = "small letters, digits and dashes, beginning and ending with a letter or digit, at most 63 characters"
@@ -47,6 +50,10 @@ def check_metadata(kind: Kind[Any], raw: Json) -> Problems:
     for index, finalizer in enumerate(metadata.get("finalizers") or ()):
         if not isinstance(finalizer, str) or not _is_qualified(finalizer):
             yield Problem(f"metadata.finalizers[{index}]", f"is {finalizer!r}; it must be like example.org/name")
+        elif kind.group in _CORE_GROUPS and "/" not in finalizer and finalizer not in _STANDARD_FINALIZERS:
+            yield Problem(
+                f"metadata.finalizers[{index}]", f"is {finalizer!r}; it must have a domain, such as example.org/name"
+            )
 
 
 def check_name(kind: Kind[Any], path: str, name: str) -> Problems:

@@ -17,6 +17,7 @@ from headrace.spec.validation.problem import (
     check_unique,
     member,
 )
+from headrace.spec.validation.security import check_pod_security, check_security
 from headrace.spec.validation.volumes import check_volume_mounts, check_volumes
 from headrace.units import parse_quantity
 
@@ -24,6 +25,11 @@ _ENV_NAME = re.compile(r"[-._a-zA-Z][-._a-zA-Z0-9]*")
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?")
 _RESOURCE_NAME = re.compile(r"([a-z0-9.-]+/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _PULL_POLICIES = ("", "Always", "IfNotPresent", "Never")
+_DNS_POLICIES = ("ClusterFirst", "ClusterFirstWithHostNet", "Default", "None")
+_FIELD = re.compile(
+    r"metadata\.(name|namespace|uid)|metadata\.(labels|annotations)\['[^']+'\]"
+    r"|spec\.(nodeName|serviceAccountName)|status\.(hostIPs?|podIPs?)"
+)
 _HANDLERS = ("exec", "http_get", "tcp_socket", "sleep")
 
 
@@ -35,6 +41,7 @@ def check_pod(pod: Pod) -> Problems:
 def check_pod_spec(path: str, spec: PodSpec) -> Problems:
     """Report what is wrong with the pod spec at `path`."""
     yield from check_one_of(f"{path}.restartPolicy", spec.restart_policy, ("Always", "OnFailure", "Never"))
+    yield from check_one_of(f"{path}.dnsPolicy", spec.dns_policy, _DNS_POLICIES)
     yield from check_volumes(f"{path}.volumes", spec.volumes)
     if not spec.containers:
         yield Problem(f"{path}.containers", "is required: a pod has at least one container")
@@ -46,8 +53,8 @@ def check_pod_spec(path: str, spec: PodSpec) -> Problems:
             yield from check_volume_mounts(f"{where}.volumeMounts", container, spec.volumes)
     yield from check_labels(f"{path}.nodeSelector", spec.node_selector)
     yield from _tolerations(path, spec)
-    if spec.termination_grace_period_seconds < 0:
-        yield Problem(f"{path}.terminationGracePeriodSeconds", "must be 0 or more")
+    yield from _node(path, spec)
+    yield from check_pod_security(f"{path}.securityContext", spec.security_context)
     if spec.active_deadline_seconds is not None and spec.active_deadline_seconds < 1:
         yield Problem(f"{path}.activeDeadlineSeconds", "must be 1 or more")
     for field, name in (("hostname", spec.hostname), ("subdomain", spec.subdomain)):
@@ -82,7 +89,11 @@ def _container(path: str, container: Container, *, is_init: bool) -> Problems:
     )
     yield from check_env(f"{path}.env", container.env)
     yield from _ports(path, container)
+    for index, source in enumerate(container.env_from):
+        if (source.config_map_ref is None) == (source.secret_ref is None):
+            yield Problem(f"{path}.envFrom[{index}]", "must have exactly one of configMapRef and secretRef")
     yield from check_resources(f"{path}.resources", container.resources)
+    yield from check_security(f"{path}.securityContext", container.security_context)
     is_sidecar = is_init and container.restart_policy == "Always"
     if is_init:
         yield from check_one_of(f"{path}.restartPolicy", container.restart_policy, ("", "Always", "OnFailure", "Never"))
@@ -129,6 +140,12 @@ def check_env(path: str, env: Sequence[EnvVar]) -> Problems:
             yield Problem(
                 f"{where}.valueFrom",
                 "must have exactly one of fieldRef, resourceFieldRef, configMapKeyRef and secretKeyRef",
+            )
+        if source.field_ref is not None and not _FIELD.fullmatch(source.field_ref.field_path):
+            yield Problem(
+                f"{where}.valueFrom.fieldRef.fieldPath",
+                f"is {source.field_ref.field_path!r}; it must be a field that a variable can hold, such as metadata.name, "
+                "metadata.labels['app'], spec.nodeName or status.podIP",
             )
 
 
@@ -180,10 +197,23 @@ def _probe(path: str, probe: Probe, *, must_succeed_once: bool) -> Problems:
             yield Problem(f"{path}.{field}", f"is {value}; it must be {least} or more")
     if must_succeed_once and probe.success_threshold != 1:
         yield Problem(f"{path}.successThreshold", "must be 1 for startup and liveness probes")
-    if sum(handler is not None for handler in (probe.exec, probe.http_get, probe.tcp_socket)) > 1:
+    if sum(handler is not None for handler in (probe.exec, probe.http_get, probe.tcp_socket, probe.grpc)) != 1:
         yield Problem(path, "must have exactly one of exec, httpGet, tcpSocket and grpc")
     if probe.exec is not None and not probe.exec.command:
         yield Problem(f"{path}.exec.command", "is required")
+
+
+def _node(path: str, spec: PodSpec) -> Problems:
+    """Report what would never be scheduled."""
+    if spec.scheduling_gates and spec.node_name:
+        yield Problem(f"{path}.nodeName", "cannot be set until all schedulingGates have been cleared")
+    if spec.affinity is not None and spec.affinity.node_affinity is not None:
+        required = spec.affinity.node_affinity.required_during_scheduling_ignored_during_execution
+        if required is not None and not required.node_selector_terms:
+            yield Problem(
+                f"{path}.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms",
+                "is required: at least one term",
+            )
 
 
 def _tolerations(path: str, spec: PodSpec) -> Problems:
