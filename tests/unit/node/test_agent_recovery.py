@@ -121,7 +121,8 @@ async def test_deletion_goes_on_after_the_agent_was_killed(bench: Any) -> None:
     await bench.idle(10)
     async with bench.running():
         await bench.until(lambda: bench.pod() is None)
-    assert 50 <= bench.clock.monotonic_s() - began < 52
+    # Not 60, as a grace period that began anew would give; some more than 50, for time jumps while a thread works.
+    assert 50 <= bench.clock.monotonic_s() - began < 60
     assert [o["signal"] for o in bench.world.ops("container.signal")] == [15, 9]
 
 
