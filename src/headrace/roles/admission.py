@@ -22,13 +22,13 @@ from headrace.admission.service import Unchanged, Webhooks
 from headrace.admission.shape import Normaliser, Validator
 from headrace.cluster.cache import Cache
 from headrace.cluster.protocol import Cluster
-from headrace.data.client import ClientTools
 from headrace.data.modes.mode import Capabilities
 from headrace.data.resolve import Resolver
 from headrace.data.runtime.observe import DatasetObserver
 from headrace.install.names import CONTROLLER
 from headrace.roles import cluster_options, process
 from headrace.roles.certificates import ServedCertificate
+from headrace.roles.client_tools import cluster_tools
 from headrace.roles.controller import KINDS, SCOPES
 from headrace.roles.monitoring import Metrics, Readiness, monitoring_app
 from headrace.roles.prerequisites import await_kinds
@@ -95,7 +95,7 @@ def make_webhooks(cache: Cache, trusted: frozenset[str]) -> Webhooks:
 
     What a server of our own does itself comes around the chain: spellings first, checks last.
     """
-    capabilities = Capabilities(tools=ClientTools())
+    capabilities = Capabilities(tools=cluster_tools())
     observer = DatasetObserver(cache)
     made = chain(
         cache, observer, Resolver(cache, observer), capabilities_of=lambda _pool: capabilities, trusted=trusted

@@ -28,13 +28,13 @@ from headrace.cluster.controller import Group
 from headrace.cluster.lease import Lease
 from headrace.cluster.protocol import Cluster
 from headrace.cluster.spread import EachNamespace
-from headrace.data.client import ClientTools
 from headrace.errors import Unavailable
 from headrace.install.names import CODE_PORT, CONTROLLER, server_hosts
 from headrace.ledger.store import Ledger
 from headrace.roles import cluster_options, controllers, process
 from headrace.roles.aggregation import ReadsServer
 from headrace.roles.certificates import CertificateKeeper, ServedCertificate
+from headrace.roles.client_tools import cluster_tools
 from headrace.roles.keys import installation_key
 from headrace.roles.monitoring import Metrics, Readiness, monitoring_app
 from headrace.roles.prerequisites import await_kinds, own_name
@@ -117,7 +117,7 @@ async def _work(
         code = await _code_store(settings, cluster, ledger, serving.certificate)
         cache = Cache(cluster, SCOPES)
         parts = controllers.build(
-            cluster, cache, clock=clock, tools=ClientTools(), ledger=ledger, code=code, trusted=trusted
+            cluster, cache, clock=clock, tools=cluster_tools(), ledger=ledger, code=code, trusted=trusted
         )
         lease = Lease(cluster, Ref(settings.namespace, CONTROLLER), _identity(), is_final=True)
         keeper = CertificateKeeper(cluster, settings.namespace, _hosts(settings), clock)
