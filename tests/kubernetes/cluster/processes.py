@@ -40,7 +40,7 @@ class Processes:
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 [str(word) for word in command],
-                env={**os.environ, **(environment or {})},
+                env=_without_proxies() | (environment or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -97,3 +97,8 @@ class Processes:
 
     def _record(self, name: str) -> Path:
         return self._directory / f"{name}.json"
+
+
+def _without_proxies() -> dict[str, str]:
+    """Return the environment without proxies: an API server would look for kubelets and webhooks through them."""
+    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
