@@ -36,7 +36,6 @@ from headrace.spec.kinds import (
 from headrace.spec.names import (
     DATA_LOAD_FINALIZER,
     DATASET_FINALIZER,
-    JOB_LABEL,
     METERED_FINALIZER,
     THIN_RUNTIME_FINALIZER,
     WRAPPER_FINALIZER,
@@ -46,16 +45,14 @@ _OUR_FINALIZERS = {
     *(DATASET_FINALIZER, THIN_RUNTIME_FINALIZER, DATA_LOAD_FINALIZER),
     *(METERED_FINALIZER, WRAPPER_FINALIZER, PROJECT_FINALIZER),
 }
-_HELD: tuple[tuple[Kind[Any], str], ...] = (
-    (POD, JOB_LABEL),
-    *((kind, "") for kind in (DATASET, THIN_RUNTIME, DATA_LOAD)),
-)
+_HELD: tuple[Kind[Any], ...] = (POD, DATASET, THIN_RUNTIME, DATA_LOAD)
 _MADE: tuple[tuple[Kind[Any], str], ...] = (
     *((SECRET, name) for name in (KEY_SECRET, AUTHORITY_SECRET, TLS_SECRET)),
     *((LEASE, name) for name in (CONTROLLER,)),
 )
 """What our processes have made at home."""
 _WITHIN_S = 90.0
+_CLEANED_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.2
 _SHOWN = 5
 
@@ -83,7 +80,7 @@ async def remove(
     async for gone in _delete_all(cluster, hooks):  # first of all: nobody is asked who does not run any more
         yield gone
     if purge:
-        await _delete_user_objects(cluster, say)
+        await _delete_user_objects(cluster, installation, say)
     async for gone in _delete_all(cluster, workloads):
         yield gone
     await _without_pods(cluster, installation)
@@ -124,13 +121,15 @@ async def _delete(cluster: Cluster, kind: Kind[Any], ref: Ref) -> bool:
     return True
 
 
+async def _pods(cluster: Cluster, installation: Installation) -> list[Doc[Any]]:
+    labels = f"app.kubernetes.io/name in ({CONTROLLER},{ADMISSION})"
+    return (await cluster.list(POD, Scope(namespace=installation.namespace, labels=labels))).items
+
+
 async def _without_pods(cluster: Cluster, installation: Installation) -> None:
     """Wait until no process of ours runs: it would put its finalizers on again."""
-    labels = f"app.kubernetes.io/name in ({CONTROLLER},{ADMISSION})"
-
-    where = Scope(namespace=installation.namespace, labels=labels)
     end = anyio.current_time() + _WITHIN_S
-    while (await cluster.list(POD, where)).items:
+    while await _pods(cluster, installation):
         if anyio.current_time() > end:
             raise Unavailable(
                 f"Pods in {installation.namespace} have not ended.", hint="Repeat it: headrace install --uninstall"
@@ -141,13 +140,13 @@ async def _without_pods(cluster: Cluster, installation: Installation) -> None:
 # -- what we hold --------------------------------------------------------------------------------------------------------
 
 
-async def _every(cluster: Cluster, kind: Kind[Any], labels: str = "") -> list[Doc[Any]]:
+async def _every(cluster: Cluster, kind: Kind[Any]) -> list[Doc[Any]]:
     """Return all objects of a kind; none where the kind is not known."""
     found: list[Doc[Any]] = []
     resume = ""
     with contextlib.suppress(NotFound):
         while True:
-            page = await cluster.list(kind, Scope(labels=labels), resume=resume)
+            page = await cluster.list(kind, resume=resume)
             found += page.items
             if not (resume := page.resume):
                 break
@@ -156,8 +155,8 @@ async def _every(cluster: Cluster, kind: Kind[Any], labels: str = "") -> list[Do
 
 async def _release(cluster: Cluster) -> None:
     """Take our finalizers off everything that stays."""
-    for kind, labels in _HELD:
-        for doc in await _every(cluster, kind, labels):
+    for kind in _HELD:
+        for doc in await _every(cluster, kind):
             await _without_finalizers(cluster, doc)
 
 
@@ -187,15 +186,32 @@ async def _leave_projects(cluster: Cluster) -> AsyncIterator[Outcome]:
 # -- user data -----------------------------------------------------------------------------------------------------------
 
 
-async def _delete_user_objects(cluster: Cluster, say: Say) -> None:
-    """Delete every object of our kinds while the controllers still clean up; what they leave is let go afterwards."""
+async def _delete_user_objects(cluster: Cluster, installation: Installation, say: Say) -> None:
+    """Delete every object of our kinds, and let the controllers clean up if any runs; the rest is let go afterwards."""
     kinds = (*reversed(HEADRACE_KINDS), *reversed(FLUID_KINDS))
+    left: list[Doc[Any]] = []
     for kind in kinds:
         docs = await _every(cluster, kind)
         for doc in docs:
             await _delete(cluster, kind, doc.ref)
+        left += docs
         if docs:
             say(f"Deleted {len(docs)} {kind.plural}.")
+    end = anyio.current_time() + _CLEANED_WITHIN_S
+    while left and anyio.current_time() < end and any(map(_runs, await _pods(cluster, installation))):
+        left = [doc for doc in left if await _is_there(cluster, doc)]
+        await anyio.sleep(_LOOK_EVERY_S)
+
+
+def _runs(pod: Doc[Any]) -> bool:
+    return pod.status.get("phase") == "Running"
+
+
+async def _is_there(cluster: Cluster, doc: Doc[Any]) -> bool:
+    try:
+        return (await cluster.get(doc.kind, doc.ref)).uid == doc.uid
+    except NotFound:
+        return False
 
 
 async def _delete_definitions(

@@ -109,7 +109,12 @@ def _container(
         "securityContext": RESTRICTED,
         "livenessProbe": {"httpGet": {"path": "/healthz", **probe}, "periodSeconds": 20, "timeoutSeconds": 10},
         # While it waits for kinds or a database it is alive and not ready.
-        "startupProbe": {"httpGet": {"path": "/healthz", **probe}, "periodSeconds": 2, "failureThreshold": 60},
+        "startupProbe": {
+            "httpGet": {"path": "/healthz", **probe},
+            "periodSeconds": 2,
+            "timeoutSeconds": 5,
+            "failureThreshold": 60,
+        },
         "readinessProbe": {"httpGet": {"path": "/readyz", **probe}, "periodSeconds": 5, "timeoutSeconds": 5},
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }

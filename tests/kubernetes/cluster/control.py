@@ -97,6 +97,7 @@ class Control:
             "proxy-client-cert-file": proxy.certificate,
             "proxy-client-key-file": proxy.key,
             "allow-privileged": "true",
+            "enable-aggregator-routing": "true",  # nobody routes Services here: webhooks and APIs are called at their pods
         }
         words = [f"--{name}={value}" for name, value in options.items()]
         self._processes.start(API_SERVER, [self._programs / API_SERVER, *words])
