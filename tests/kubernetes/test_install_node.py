@@ -19,7 +19,7 @@ from tests.kubernetes.cluster.own import OwnCluster
 from tests.kubernetes.csi.driver_image import IMAGE, driver_image
 from tests.kubernetes.csi.site import RESTRICTED, Site, client_image
 from tests.kubernetes.fixtures import made_or_skipped, ready_nodes
-from tests.kubernetes.roles import MERGE, apply, until
+from tests.kubernetes.roles import MERGE, apply, gone, until
 from tests.kubernetes.test_install import HOME, Cluster
 from tests.native import compiled
 
@@ -36,7 +36,7 @@ SERVES = ["sh", "-c", 'exec rclone mount --config /dev/null --allow-non-empty :l
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A node with everything installed and ready."""
     place: Path = tmp_path_factory.mktemp("installed")
-    own = OwnCluster(place / "cluster")
+    own = OwnCluster(place / "cluster", calls_pods=True)
     try:
         made_or_skipped(own.start)
         node = made_or_skipped(own.add_node)
@@ -55,8 +55,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         done = made.install(*reached, "--project", PROJECT, "--timeout", "3m")
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}\n{about(Site(access, own, node, HOME))}"
         yield made
+        leaves_nothing_that_waits(made)
     finally:
         own.stop()
+
+
+def leaves_nothing_that_waits(cluster: Cluster) -> None:
+    """Take everything out of a cluster in which it works; what the user has then can be deleted without it."""
+    cluster.installed("--uninstall")
+    space = f"/api/v1/namespaces/{PROJECT}"
+    cluster.access.call("DELETE", space)
+    gone(cluster.access, space)
+    cluster.installed("--uninstall", "--purge")
+    until(lambda: not cluster.there(), "nothing is left", cluster.there)
 
 
 def ledger_volume() -> Json:
@@ -93,9 +104,13 @@ def test_a_claim_that_is_labelled_is_read_by_a_pod_of_the_project(cluster: Clust
         return str((answer.json().get("status") or {}).get("phase")) if answer.is_success else ""
 
     until(lambda: phase() == "Bound", "the claim has its Dataset, which is Bound", phase)
+    until(
+        lambda: is_verified(access.call("GET", dataset)), "its mount is verified", lambda: access.call("GET", dataset)
+    )
     pod = written.pod(PROJECT, "reader", "digits", nodeSelector={"headrace.io/pool": POOL}, restartPolicy="Never")
     [main] = pod["spec"]["containers"]
-    main |= {"image": images.BUSYBOX, "command": ["cat", "/digits/file"], "securityContext": RESTRICTED}
+    reads = ["sh", "-c", "cat /digits/file; until test -e /tmp/end; do sleep 0.1; done"]
+    main |= {"image": images.BUSYBOX, "command": reads, "securityContext": RESTRICTED}
     made = access.call("POST", f"/api/v1/namespaces/{PROJECT}/pods", pod)
     assert made["spec"]["initContainers"][0]["name"] == "fluid-fuse-0"
     path = f"/api/v1/namespaces/{PROJECT}/pods/reader"
@@ -108,9 +123,23 @@ def test_a_claim_that_is_labelled_is_read_by_a_pod_of_the_project(cluster: Clust
         events = access.call("GET", f"/api/v1/namespaces/{PROJECT}/events")["items"]
         return json.dumps(status(), indent=1) + "\n".join(event["message"] for event in events)
 
-    until(lambda: status()["phase"] in {"Succeeded", "Failed"}, "the pod has ended", told)
-    with access.client() as http:
-        assert http.get(f"{path}/log?container=main").text == "content\n", told()
+    def said() -> str:
+        with access.client() as http:
+            return http.get(f"{path}/log?container=main").text
+
+    until(lambda: said() == "content\n", "it has read through its client", told)
+    claims = f"/api/v1/namespaces/{PROJECT}/persistentvolumeclaims/digits"
+    access.call("DELETE", claims)
+    until(lambda: access.call("GET", claims)["metadata"].get("deletionTimestamp"), "the claim is to go")
+    assert access.call("GET", claims)["metadata"]["finalizers"], "nothing holds it, and it is in use"
+    access.call("DELETE", path)
+    gone(access, path)
+    gone(access, claims)
+
+
+def is_verified(dataset: Json) -> bool:
+    conditions = (dataset.get("status") or {}).get("conditions") or ()
+    return any(c["type"] == "MountVerified" and c["status"] == "True" for c in conditions)
 
 
 def test_the_command_line_is_answered_by_the_installation(cluster: Cluster) -> None:

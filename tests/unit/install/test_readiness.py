@@ -18,7 +18,7 @@ from headrace.spec.kinds import NODE, PERSISTENT_VOLUME_CLAIM, POD
 pytestmark = pytest.mark.anyio
 HOME = "headrace-system"
 BODIES = [body for body in objects(Installation()) if kind_of(body) in {DEPLOYMENT, DAEMON_SET, API_SERVICE}]
-READY = {
+READY: dict[str, Json] = {
     DEPLOYMENT.name: {"readyReplicas": 2, "updatedReplicas": 2},
     DAEMON_SET.name: {"desiredNumberScheduled": 1, "numberReady": 1, "updatedNumberScheduled": 1},
     API_SERVICE.name: {"conditions": [{"type": "Available", "status": "True"}]},
