@@ -24,16 +24,28 @@ everywhere_option = click.option("-A", "--all-namespaces", "everywhere", is_flag
 
 def cluster_options(command: F) -> F:
     """Take -n, --kubeconfig and --context after the command's name too, where most people write them."""
+    return _kept(command, *_CONNECTION, _NAMESPACE)
 
+
+def connection_options(command: F) -> F:
+    """Take --kubeconfig and --context there: for commands that work in no namespace, or have their own --namespace."""
+    return _kept(command, *_CONNECTION)
+
+
+_Option = tuple[tuple[str, ...], str, str]
+_CONNECTION: tuple[_Option, ...] = (
+    (("--context",), "NAME", "A context of the kubeconfig."),
+    (("--kubeconfig",), "FILE", "Another cluster than this machine's."),
+)
+_NAMESPACE: _Option = (("-n", "--namespace"), "NAME", "Namespace to work in; that of the context by default.")
+
+
+def _kept(command: F, *options: _Option) -> F:
     def keep(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
         if value is not None:
             ctx.obj = current_options(ctx)._replace(**{str(parameter.name): value})
 
-    for names, metavar, text in (
-        (("--context",), "NAME", "A context of the kubeconfig."),
-        (("--kubeconfig",), "FILE", "Another cluster than this machine's."),
-        (("-n", "--namespace"), "NAME", "Namespace to work in; that of the context by default."),
-    ):
+    for names, metavar, text in options:
         option = click.option(
             *names,
             metavar=metavar,

@@ -12,11 +12,15 @@ CODE_PORT = 8444
 
 WEBHOOKS = "headrace"
 """Both webhook configurations."""
+DRIVER_ROLE = "headrace-node"
+"""ClusterRole of the volume driver."""
 READS_API_SERVICE = f"{READS_VERSION}.{READS_GROUP}"
 
 KEY_SECRET = "headrace-key"
 AUTHORITY_SECRET = "headrace-authority"
 TLS_SECRET = "headrace-tls"
+LEDGER_CLAIM = "headrace-ledger"
+"""The claim that a ledger in SQLite is kept in."""
 
 
 def server_hosts(namespace: str) -> tuple[str, ...]:

@@ -117,7 +117,14 @@ async def _work(
         code = await _code_store(settings, cluster, ledger, serving.certificate)
         cache = Cache(cluster, SCOPES)
         parts = controllers.build(
-            cluster, cache, clock=clock, tools=cluster_tools(), ledger=ledger, code=code, trusted=trusted
+            cluster,
+            cache,
+            clock=clock,
+            tools=cluster_tools(),
+            ledger=ledger,
+            code=code,
+            trusted=trusted,
+            probe_image=settings.image,
         )
         lease = Lease(cluster, Ref(settings.namespace, CONTROLLER), _identity(), is_final=True)
         keeper = CertificateKeeper(cluster, settings.namespace, _hosts(settings), clock)
@@ -194,7 +201,9 @@ def _identity() -> str:
 )
 @click.option("--listen", default="0.0.0.0:8443", metavar="HOST:PORT", help="Where the API server asks computed reads.")
 @click.option("--code-listen", default="0.0.0.0:8444", metavar="HOST:PORT", help="Where workers fetch their code.")
-@click.option("--image", default="", help="Headrace's own image, in which workers fetch their code.")
+@click.option(
+    "--image", default="", help="Headrace's own image, in which workers fetch their code and probes look at mounts."
+)
 @click.option(
     "--host", "hosts", multiple=True, metavar="NAME", help="Another name or address that our servers are called by."
 )

@@ -20,6 +20,7 @@ from headrace.data.operations.reconciler import operation_controllers
 from headrace.data.resolve import Resolver
 from headrace.data.runtime.observe import DatasetObserver
 from headrace.data.runtime.reconciler import runtime_controller
+from headrace.data.verify.pod import HOST_IMAGE, ProbeSettings
 from headrace.data.verify.reconciler import Verifier
 from headrace.data.wrapper.reconciler import wrapper_controller
 from headrace.jobs.dataplane import DataPlane
@@ -59,12 +60,14 @@ def build(
     ledger: Ledger,
     code: CodeStore,
     trusted: Iterable[str],
+    probe_image: str = "",
 ) -> Parts:
     """Return all controllers over one cache, which the caller runs in one group.
 
     Args:
         tools: what is brought into storage clients' containers, wherever they run.
         trusted: users who are Headrace itself.
+        probe_image: an image with a shell, in which a mount is looked at; by default this machine's own root.
     """
     events = Recorder(cluster, "headrace", clock=clock)
     capabilities = Capabilities(tools=tools)
@@ -74,7 +77,7 @@ def build(
     workloads = Workloads(cluster, cache, data, clock, events)
     return Parts(
         runnables=[
-            *_data(cluster, cache, observer, capabilities, clock),
+            *_data(cluster, cache, observer, capabilities, clock, ProbeSettings(image=probe_image or HOST_IMAGE)),
             *Pools(cluster, cache, clock).controllers(),
             *_jobs(cluster, cache, data, workloads, clock, events, code.source),
             _metering(cluster, cache, ledger),
@@ -87,11 +90,18 @@ def build(
 
 
 def _data(
-    cluster: Cluster, cache: Cache, observer: DatasetObserver, capabilities: Capabilities, clock: Clock
+    cluster: Cluster,
+    cache: Cache,
+    observer: DatasetObserver,
+    capabilities: Capabilities,
+    clock: Clock,
+    probes: ProbeSettings,
 ) -> list[Runnable]:
     """Return what turns labelled claims into verified datasets."""
     tell = Recorder(cluster, "headrace-data", clock=clock).event
-    verifier = Verifier(cluster, cache, observer, tell, clock, capabilities_of=lambda _pool: capabilities)
+    verifier = Verifier(
+        cluster, cache, observer, tell, clock, capabilities_of=lambda _pool: capabilities, settings=probes
+    )
     return [
         wrapper_controller(cluster, cache, tell, clock),
         runtime_controller(cluster, cache, observer, tell, clock),

@@ -1,6 +1,6 @@
 """The volume driver of a real node: `python -m headrace.roles.csi --endpoint unix:///csi/csi.sock --node NAME`.
 
-One process in a privileged container of a DaemonSet (`deploy/csi-driver.yaml`): it serves CSI to the kubelet, registers
+One process in a privileged container of a DaemonSet (`install.node_plugin`): it serves CSI to the kubelet, registers
 itself with it, and keeps the FUSE broker running as its child. Killed, it leaves mounts and clients as they are: pods go
 on reading, and stand-ins wait for its return. It is the only privileged part; clients are ordinary containers.
 """

@@ -21,9 +21,16 @@ CONTROLLERS, SCHEDULER = "kube-controller-manager", "kube-scheduler"
 
 
 class Control:
-    """Starts the control plane of a place. Nodes need root; without it the API server listens on loopback only."""
+    """Starts the control plane of a place. Nodes need root; without it the API server listens on loopback only.
 
-    def __init__(self, place: Place, processes: Processes, credentials: Credentials) -> None:
+    Args:
+        calls_pods: webhooks and aggregated APIs behind a Service are called at its pods.
+    """
+
+    def __init__(
+        self, place: Place, processes: Processes, credentials: Credentials, *, calls_pods: bool = False
+    ) -> None:
+        self._calls_pods = calls_pods
         self._place = place
         self._processes = processes
         self._credentials = credentials
@@ -97,6 +104,8 @@ class Control:
             "proxy-client-cert-file": proxy.certificate,
             "proxy-client-key-file": proxy.key,
             "allow-privileged": "true",
+            # Nobody routes Services here, and Services that name a host outside cannot be called otherwise.
+            "enable-aggregator-routing": "true" if self._calls_pods else "false",
         }
         words = [f"--{name}={value}" for name, value in options.items()]
         self._processes.start(API_SERVER, [self._programs / API_SERVER, *words])

@@ -18,9 +18,14 @@ from tests.kubernetes.cluster.processes import Processes
 
 
 class OwnCluster:
-    """The cluster in `directory`, which need not run yet. Another process may have started it."""
+    """The cluster in `directory`, which need not run yet. Another process may have started it.
 
-    def __init__(self, directory: Path) -> None:
+    Args:
+        calls_pods: the API server calls webhooks and aggregated APIs at the pods of their Services.
+    """
+
+    def __init__(self, directory: Path, *, calls_pods: bool = False) -> None:
+        self._calls_pods = calls_pods
         self._directory = directory
         self._place_file = directory / "place.json"
         self._processes = Processes(directory / "processes")
@@ -84,7 +89,7 @@ class OwnCluster:
         return Credentials(self._directory / "credentials")
 
     def _control(self) -> Control:
-        return Control(self._place(), self._processes, self._credentials())
+        return Control(self._place(), self._processes, self._credentials(), calls_pods=self._calls_pods)
 
     def _node(self, index: int) -> Node:
         return Node(self._place(), index, self._processes, self._credentials())

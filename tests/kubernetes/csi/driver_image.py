@@ -12,8 +12,10 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from tests.kubernetes.cluster import images
+from tests.kubernetes.cluster.programs import node_programs
 
 IMAGE = "headrace.test/headrace:1"
+_SHELL = ("sh", "ls", "stat")
 _SOURCE = Path(__file__).parents[3] / "src"
 _STANDARD = Path(os.__file__).parent
 _UNUSED = {"test", "idlelib", "lib2to3", "tkinter", "turtledemo", "ensurepip", "site-packages", "__pycache__"}
@@ -27,9 +29,9 @@ def driver_image(directory: Path, programs: Path) -> Path:
     places |= {Path("/usr/local/lib/headrace") / file.name: file for file in programs.iterdir()}
     places |= {library: library for library in _libraries(places.values())}
     files: dict[str, Path | bytes] = {str(place).lstrip("/"): file for place, file in places.items()}
-    return images.archive(
-        directory, IMAGE, files, links={"bin/python": os.path.realpath(sys.executable)}, command=["python"]
-    )
+    files["bin/busybox"] = node_programs() / "bin" / "busybox"  # Python's image has Debian's shell; probes use it
+    links = {"bin/python": os.path.realpath(sys.executable), **{f"bin/{name}": "busybox" for name in _SHELL}}
+    return images.archive(directory, IMAGE, files, links=links, command=["python"])
 
 
 def _files_of_python() -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """The volume driver as its DaemonSet on a real node, and pods that injection made for it.
 
-The driver is `deploy/csi-driver.yaml` with an image made here (`driver_image`). Clients run unmodified from images made here, in a namespace that Pod Security holds to *restricted*.
+The driver is what `headrace install` puts on nodes, with an image made here (`driver_image`). Clients run unmodified from
+images made here, in a namespace that Pod Security holds to *restricted*.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-import yaml
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images, programs
 from tests.kubernetes.cluster.own import OwnCluster
@@ -29,15 +29,19 @@ from headrace.data.injection.inject import inject
 from headrace.data.modes.mode import Capabilities
 from headrace.data.runtime.assemble import Sources, assemble
 from headrace.data.runtime.volume import claim_body, volume_body
+from headrace.install.installation import Installation
+from headrace.install.names import NODE_PLUGIN
+from headrace.install.namespaces import namespaces
+from headrace.install.node_plugin import node_plugin
+from headrace.install.objects import kind_of, ref_of
 from headrace.roles.client_tools import cluster_tools
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import DATASET
 
 DEADLINE_S = 90.0
 SERVED_WITHIN_S = 15
-SYSTEM = "headrace-system"
+SYSTEM = Installation().node_namespace
 CLIENT_IMAGE = "headrace.test/client:1"
-_ROOT = Path(__file__).parents[3]
 RESTRICTED = {
     "runAsNonRoot": True,
     "runAsUser": 65534,
@@ -341,29 +345,16 @@ class Site:
         self.until(is_gone, "the driver's pod is gone")
 
     def driver_logs(self) -> str:
-        return self.kubectl("logs", "-n", SYSTEM, "daemonset/csi-driver", "--tail=100").stdout
+        return self.kubectl("logs", "-n", SYSTEM, f"daemonset/{NODE_PLUGIN}", "--tail=100").stdout
 
 
 def install_driver(access: Access) -> None:
-    """Apply `deploy/csi-driver.yaml` as a user does, but for its image and what this cluster has not."""
+    """Install the driver alone as `headrace install` does, with a shorter deadline for clients."""
     server = urlsplit(access.url)
-    for body in yaml.safe_load_all((_ROOT / "deploy" / "csi-driver.yaml").read_text()):
+    # There is no kube-proxy: the server is reached by its own address instead of the Service's.
+    installation = Installation(image=driver_image.IMAGE, api_server=f"{server.hostname}:{server.port}")
+    for body in (namespaces(installation)[1], *node_plugin(installation)):
         if body["kind"] == "DaemonSet":
             [container] = body["spec"]["template"]["spec"]["containers"]
-            container["image"] = driver_image.IMAGE
             container["args"] += ["--served-within", str(SERVED_WITHIN_S)]
-            # There is no kube-proxy: the server is reached by its own address instead of the Service's.
-            container["env"] += [
-                {"name": "KUBERNETES_SERVICE_HOST", "value": server.hostname},
-                {"name": "KUBERNETES_SERVICE_PORT", "value": str(server.port)},
-            ]
-        access.call("POST", _collection(body), body)
-
-
-def _collection(body: Json) -> str:
-    group = body["apiVersion"]
-    base = f"/apis/{group}" if "/" in group else f"/api/{group}"
-    kind = body["kind"].lower()
-    plural = f"{kind}s"
-    namespace = body["metadata"].get("namespace")
-    return f"{base}/namespaces/{namespace}/{plural}" if namespace else f"{base}/{plural}"
+        access.call("POST", kind_of(body).path(ref_of(body).namespace), body)

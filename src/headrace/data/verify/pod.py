@@ -23,6 +23,8 @@ from headrace.spec.names import METERED_FINALIZER, POOL_LABEL, PROBE_LABEL
 KEY_ANNOTATION = "headrace.io/probe-key"
 ATTEMPT_ANNOTATION = "headrace.io/probe-attempt"
 APP = "probe"
+HOST_IMAGE = "host"
+"""The embedded engine's own: the root of the machine it runs on."""
 _PATH = "/data"
 
 # Lists, then says what the file system knows of its size: block size, blocks, free blocks, inodes, free inodes.
@@ -40,7 +42,7 @@ class ProbeSettings:
         first_retry_s, last_retry_s: pause after the first failure, doubled each time, up to the last.
     """
 
-    image: str = "host"
+    image: str = HOST_IMAGE
     deadline_s: float = 90.0
     first_retry_s: float = 15.0
     last_retry_s: float = 900.0
