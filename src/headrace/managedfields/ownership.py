@@ -74,7 +74,7 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
             given: `managedFields` as the request has them. What is no valid list is as if it was not there; an empty
                 one, or one of an empty entry, forgets everybody.
             manager: who writes.
-            now: metav1.Time.
+            now: metav1.Time; empty where a write is not dated.
         """
         before = ((old or {}).get("metadata") or {}).get("managedFields")
         managed = self._current(before, given)
@@ -98,9 +98,9 @@ class Ownership(msgspec.Struct, frozen=True, kw_only=True):
         found = comparisons(self.version)
         assert found is not None
         if found.changed:
-            own = result[updater].fields if updater in result else {}
-            both = union(own, found.changed)
-            result[updater] = Owned(self.version, both if both is own else shared(both), now)
+            own = result.get(updater) or Owned(self.version, {})
+            both = union(own.fields, found.changed)
+            result[updater] = Owned(self.version, both if both is own.fields else shared(both), now or own.time)
         return result
 
     def comparisons(self, old: Json, new: Json) -> Callable[[str], Comparison | None]:
