@@ -32,6 +32,7 @@ from headrace.cluster.remote import connection
 from headrace.cluster.remote.answers import error_of
 from headrace.cluster.remote.transport import JSON_TYPE, TIMEOUT_S, Transport
 from headrace.errors import InvalidSpec, Unavailable
+from headrace.managedfields.sharing import share_entries
 from headrace.spec.kind import Doc, Json, Kind, Ref
 from headrace.spec.kinds import POD
 
@@ -68,8 +69,7 @@ def _log_warning(text: str) -> None:
 class RemoteCluster:
     """One Kubernetes API over one kept HTTP client.
 
-    Objects of lists and watches come without `managedFields`: caches would hold more of them than of all else, and
-    nobody reads them there. `get` and writes answer with them.
+    Objects of lists and watches share equal sets of `managedFields`: caches would hold more of them than of all else.
 
     Use as `async with RemoteCluster.from_kubeconfig(path) as cluster`, or close it with `aclose`.
 
@@ -127,7 +127,7 @@ class RemoteCluster:
         response = await self._http.send("GET", path, query=query)
         with self._http.translating(f"GET {path}", TIMEOUT_S):
             answer = _decode_list(response.content)
-        docs = [self._slim(kind, raw) for raw in answer.items or ()]
+        docs = [self._kept(kind, raw) for raw in answer.items or ()]
         return Page(docs, answer.metadata.resource_version, answer.metadata.resume)
 
     @asynccontextmanager
@@ -155,7 +155,7 @@ class RemoteCluster:
                     event = _decode_event(line)
                 if event.type == "ERROR":
                     raise error_of(event.object)
-                yield Change(cast("ChangeType", event.type), self._slim(kind, event.object))
+                yield Change(cast("ChangeType", event.type), self._kept(kind, event.object))
         if rest.strip():
             raise Unavailable(f"The stream of {path} was cut in the middle of an object.", hint="Watch again.")
 
@@ -272,8 +272,8 @@ class RemoteCluster:
                 return msgspec.json.decode(response.content)
         return response.content
 
-    def _slim(self, kind: Kind[T], raw: Json) -> Doc[T]:
-        (raw.get("metadata") or {}).pop("managedFields", None)
+    def _kept(self, kind: Kind[T], raw: Json) -> Doc[T]:
+        share_entries(raw)
         return self._doc(kind, raw)
 
     def _doc(self, kind: Kind[T], raw: Json) -> Doc[T]:
