@@ -23,7 +23,11 @@ from headrace.spec.kind import Json
 
 _MAX_NAME = 128
 _GO_ESCAPES = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
-_ADMITTED = {"Pod": "serviceAccountName", "Namespace": "finalizers"}
+_ADMITTED = {
+    "Namespace": ("finalizers",),
+    "Pod": ("serviceAccountName", "serviceAccount"),
+    "Service": ("clusterIPs",),
+}
 """Fields of `spec` that defaulting fills in here, and admission or a strategy in a real API server."""
 _STATUS = frozenset({"status"})
 _OF_POD_STATUS = frozenset({"deletionTimestamp", "ownerReferences"})
@@ -101,7 +105,8 @@ class Managing:
             if found is None or found.key != resource.key:
                 return None
             resource = found
-        return owned_type(resource.kind) if resource.source == "builtin" else custom_type(resource.schema)
+        published = owned_type(resource.kind) if resource.source == "builtin" else None
+        return published or custom_type(resource.schema)
 
 
 def managed(raw: Json, entries: list[Json]) -> Json:
@@ -189,10 +194,10 @@ def unfit(error: Unfit, config: Json, resource: Resource) -> str:
 
 
 def _without_admitted(raw: Json, sent: Json, resource: Resource) -> Json:
-    name = _ADMITTED.get(resource.kind.name) if resource.source == "builtin" else None
-    if name is None or name in (sent.get("spec") or {}):
+    names = _ADMITTED.get(resource.kind.name, ()) if resource.source == "builtin" else ()
+    if not names or any(name in (sent.get("spec") or {}) for name in names):
         return raw
-    return raw | {"spec": {key: value for key, value in raw["spec"].items() if key != name}}
+    return raw | {"spec": {key: value for key, value in raw["spec"].items() if key not in names}}
 
 
 def _timeless(entry: Json) -> Json:
