@@ -18,6 +18,8 @@ class HeadraceError(Exception):
 
     code = "Error"
     http_status = 500
+    about: tuple[str, str, str] | None = None
+    """API group, resource and name of what the error is about, where that is not what was asked for."""
 
     def __init__(self, what: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(f"{what} {hint}".strip())

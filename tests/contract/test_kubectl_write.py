@@ -189,12 +189,6 @@ def test_edit(kubectl: Any, tmp_path: Path) -> None:
     assert "no changes made" in kubectl("edit", "configmap/c", EDITOR=str(editor)).stderr
 
 
-@pytest.mark.embedded("a real API server has it")
-def test_server_side_apply_says_what_it_does_not_do(kubectl: Any, tmp_path: Path) -> None:
-    done = kubectl("apply", "--server-side", "-f", written(tmp_path / "c.yaml", config_map("c", a="1")), fails=True)
-    assert "apply" in done.stderr
-
-
 def test_delete_waits_until_finalizers_are_gone(
     kubectl: Any, kubectl_command: Any, facade: Any, namespace: str, tmp_path: Path
 ) -> None:

@@ -42,6 +42,16 @@ def test_objects_come_and_go(client: Any) -> None:
     assert gone.value.status.reason == "NotFound"
 
 
+def test_configurations_are_applied(client: Any) -> None:
+    mine = ConfigMap(apiVersion="v1", kind="ConfigMap", metadata=ObjectMeta(name="a"), data={"a": "1"})
+    made = client.apply(mine, field_manager="me")
+    assert [(entry.manager, entry.operation) for entry in made.metadata.managedFields] == [("me", "Apply")]
+    theirs = ConfigMap(apiVersion="v1", kind="ConfigMap", metadata=ObjectMeta(name="a"), data={"a": "2"})
+    with pytest.raises(ApiError, match=r'conflict with "me": \.data\.a'):
+        client.apply(theirs, field_manager="you")
+    assert client.apply(theirs, field_manager="you", force=True).data == {"a": "2"}
+
+
 def test_pods_are_typed(client: Any) -> None:
     spec = PodSpec([Container(name="main", image="host")], schedulerName="nobody")
     made = client.create(Pod(metadata=ObjectMeta(name="p"), spec=spec))

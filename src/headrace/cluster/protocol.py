@@ -46,7 +46,13 @@ class JsonPatch(msgspec.Struct, frozen=True):
 
 
 class ServerSideApply(msgspec.Struct, frozen=True):
-    """Apply configuration with a field manager. A field owned by somebody else is Conflict unless `force`."""
+    """Apply a configuration as a field manager (Kubernetes, "Server-Side Apply"); makes the object where there is none.
+
+    Args:
+        body: names the object (`metadata.name`) and every field that `manager` wants to own. What it owned before and
+            names no more goes, unless somebody else owns it, too.
+        force: take fields that others own and that would change; without it they are Conflict.
+    """
 
     body: Json
     manager: str

@@ -66,6 +66,7 @@ class LocalCluster:
     Args:
         streams: the way to pods' logs and commands; without it those are Unsupported.
         aggregated: answers `request`; without it that is Unsupported.
+        manager: who owns the fields that are written, unless an apply names another.
     """
 
     def __init__(
@@ -75,7 +76,9 @@ class LocalCluster:
         *,
         streams: PodStreams | None = None,
         aggregated: Aggregated | None = None,
+        manager: str = "headrace",
     ) -> None:
+        self._manager = manager
         self._pipeline = pipeline
         self._user = user
         self._streams = streams
@@ -124,13 +127,16 @@ class LocalCluster:
         """Create an object in the namespace its metadata names."""
         namespace = (body.get("metadata") or {}).get("namespace", "")
         body = {"apiVersion": kind.api_version, "kind": kind.name, **body}
-        request = Request(verb="create", kind=kind, namespace=namespace, body=body, dry_run=dry_run)
+        request = Request(
+            verb="create", kind=kind, namespace=namespace, body=body, dry_run=dry_run, field_manager=self._manager
+        )
         return await self._object(kind, request)
 
     async def patch(
         self, kind: Kind[T], ref: Ref, patch: Patch, *, subresource: str = "", dry_run: bool = False
     ) -> Doc[T]:
         """Change an object, or the part of it that a subresource is."""
+        manager, force = self._manager, False
         patch_type: PatchType
         body: Json | list[Json]
         match patch:
@@ -139,7 +145,9 @@ class LocalCluster:
             case JsonPatch():
                 patch_type, body = "json", list(patch.operations)
             case _:
-                patch_type, body = "apply", patch.body
+                patch_type = "apply"
+                body = {"apiVersion": kind.api_version, "kind": kind.name, **patch.body}
+                manager, force = patch.manager, patch.force
         request = Request(
             verb="patch",
             kind=kind,
@@ -149,6 +157,8 @@ class LocalCluster:
             body=body,
             patch_type=patch_type,
             dry_run=dry_run,
+            field_manager=manager,
+            force=force,
         )
         return await self._object(kind, request)
 

@@ -71,7 +71,7 @@ async def main(home: Home) -> None:
             certificate=authority.client("facade", user="headrace:facade", groups=("system:masters",)),
             find_node=lambda name: find_node(pipeline, name),
         )
-        cluster = LocalCluster(pipeline, SYSTEM, streams=AgentStreams(proxy))
+        cluster = LocalCluster(pipeline, SYSTEM, streams=AgentStreams(proxy), manager="headrace-control")
         with anyio.move_on_after(_WORLD_WITHIN_S):
             await process.until_ready(home.world_socket(CLOUD))
         mode, notes = await anyio.to_thread.run_sync(_data_mode, home)

@@ -82,7 +82,7 @@ def _cluster(user: str, home: Home, settings: UpSettings, authority: Authority) 
     """Return a client with the token that control keeps for `user`; nothing is sent yet."""
     tls = ssl.create_default_context(cafile=str(authority.certificate))
     token = BearerAuth(token_file(home.token(user)))
-    return RemoteCluster(Connection(server=settings.server, tls=tls, auth=token).open())
+    return RemoteCluster(Connection(server=settings.server, tls=tls, auth=token, agent="headrace-node").open())
 
 
 def _config(name: str, home: Home, settings: UpSettings, port: int) -> NodeConfig:

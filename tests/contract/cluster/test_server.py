@@ -8,8 +8,8 @@ from typing import Any
 import anyio
 import pytest
 
-from headrace.cluster.protocol import Cluster, JsonPatch, MergePatch, Scope, ServerSideApply
-from headrace.errors import AlreadyExists, Conflict, Denied, InvalidSpec, NotFound, Unsupported
+from headrace.cluster.protocol import Cluster, JsonPatch, MergePatch, Scope
+from headrace.errors import AlreadyExists, Conflict, Denied, InvalidSpec, NotFound
 from headrace.spec.kind import Doc, Kind, Ref
 from headrace.spec.kinds import (
     CONFIG_MAP,
@@ -118,12 +118,6 @@ async def test_plain_secrets_are_encoded(server: Cluster, room: str) -> None:
     assert made.raw["data"] == {"key": "dmFsdWU="}
     assert made.raw["type"] == "Opaque"
     assert "stringData" not in made.raw
-
-
-@pytest.mark.embedded("a real API server has it")
-async def test_server_side_apply_is_unsupported_with_a_sentence(server: Cluster, room: str) -> None:
-    with pytest.raises(Unsupported, match="Server-side apply"):
-        await server.patch(CONFIG_MAP, Ref(room, "x"), ServerSideApply(config_map(room), manager="me"))
 
 
 # -- immutability ------------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import anyio
 import pytest
 
 from headrace.cluster.fake import FakeCluster
-from headrace.cluster.protocol import ExecResult, JsonPatch, MergePatch, Scope, ServerSideApply
-from headrace.errors import AlreadyExists, Conflict, Expired, InvalidSpec, NotFound, Unavailable, Unsupported
+from headrace.cluster.protocol import ExecResult, JsonPatch, MergePatch, Scope
+from headrace.errors import AlreadyExists, Conflict, Expired, InvalidSpec, NotFound, Unavailable
 from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.kinds import CONFIG_MAP, NODE, POD, TRAIN_JOB
 
@@ -98,8 +98,6 @@ async def test_json_patches_and_their_tests(fake: FakeCluster) -> None:
     for operation in ({"op": "test", "path": path, "value": "x"}, {"op": "remove", "path": "/no/such"}, {"op": "?"}):
         with pytest.raises(InvalidSpec, match="JSON patch"):
             await fake.patch(TRAIN_JOB, REF, JsonPatch([operation]))
-    with pytest.raises(Unsupported):
-        await fake.patch(TRAIN_JOB, REF, ServerSideApply({}, "me"))
 
 
 async def test_dry_runs_answer_and_change_nothing(fake: FakeCluster) -> None:

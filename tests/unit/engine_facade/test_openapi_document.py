@@ -52,6 +52,13 @@ def test_only_core_kinds_take_strategic_patches(documents: dict[str, Json]) -> N
     assert strategic not in kinds_patched(documents["apis/headrace.io/v1alpha1"])["TrainJob"]["requestBody"]["content"]
 
 
+def test_every_kind_is_applied(documents: dict[str, Json]) -> None:
+    for document in documents.values():
+        for patch in kinds_patched(document).values():
+            assert "application/apply-patch+yaml" in patch["requestBody"]["content"]
+            assert "force" in {parameter["name"] for parameter in patch["parameters"]}
+
+
 def test_each_kind_has_a_schema_that_says_so(documents: dict[str, Json]) -> None:
     for document in documents.values():
         said = {

@@ -14,7 +14,7 @@ import anyio.lowlevel
 import msgspec
 
 from headrace.clock import Clock, FakeClock
-from headrace.cluster.fake import rules
+from headrace.cluster.fake import owners, rules
 from headrace.cluster.fake.faults import Call, Faults, Verb
 from headrace.cluster.fake.history import Event, History
 from headrace.cluster.fake.patching import patched
@@ -29,6 +29,7 @@ from headrace.cluster.protocol import (
     Patch,
     Propagation,
     Scope,
+    ServerSideApply,
 )
 from headrace.cluster.selection import selector
 from headrace.errors import AlreadyExists, Conflict, Expired, NotFound
@@ -146,11 +147,12 @@ class FakeCluster:
     async def create(self, kind: Kind[T], body: Json, *, dry_run: bool = False) -> Doc[T]:
         meta = body.get("metadata") or {}
         await self._enter("create", kind, Ref(meta.get("namespace", ""), meta.get("name", "")))
-        raw = rules.created(kind, body, self.clock.now())
+        now = self.clock.now()
+        raw = rules.created(kind, body, now)
         ref = Doc(kind, raw).ref
         if ref in self._table(kind).objects:
             raise AlreadyExists(f"{kind.name} {ref} exists already.", hint="Use another name, or patch it.")
-        return self._finish("create", kind, raw, dry_run)
+        return self._finish("create", kind, owners.owned(kind, None, raw, meta.get("managedFields"), "", now), dry_run)
 
     async def patch(
         self, kind: Kind[T], ref: Ref, patch: Patch, *, subresource: str = "", dry_run: bool = False
@@ -158,9 +160,23 @@ class FakeCluster:
         await self._enter("patch", kind, ref)
         if subresource and subresource not in kind.subresources:
             raise NotFound(f"{kind.name} has no subresource {subresource!r}.", hint="Patch the object itself.")
+        if isinstance(patch, ServerSideApply):
+            return self._applied(kind, ref, patch, subresource, dry_run)
         old = self._found(kind, ref)
-        new = rules.updated(kind, old, patched(old, patch), subresource)
+        wanted = patched(old, patch)
+        new = rules.updated(kind, old, wanted, subresource)
+        given = (wanted.get("metadata") or {}).get("managedFields")
+        new = owners.owned(kind, old, new, given, subresource, self.clock.now())
         return self._finish("patch", kind, new, dry_run, old)
+
+    def _applied(self, kind: Kind[T], ref: Ref, patch: ServerSideApply, subresource: str, dry_run: bool) -> Doc[T]:
+        now, old = self.clock.now(), self._table(kind).objects.get(ref)
+        if old is None and subresource:
+            self._found(kind, ref)
+        raw = owners.apply(kind, ref, old, patch, subresource, now)
+        if old is None:
+            return self._finish("patch", kind, owners.kept(rules.created(kind, raw, now), raw), dry_run)
+        return self._finish("patch", kind, owners.kept(rules.updated(kind, old, raw, subresource), raw), dry_run, old)
 
     async def delete(
         self,

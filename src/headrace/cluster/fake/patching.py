@@ -8,12 +8,12 @@ from typing import Any
 
 import jsonpatch
 
-from headrace.cluster.protocol import JsonPatch, MergePatch, Patch
-from headrace.errors import InvalidSpec, Unsupported
+from headrace.cluster.protocol import JsonPatch, MergePatch
+from headrace.errors import InvalidSpec
 from headrace.spec.kind import Json
 
 
-def patched(raw: Json, patch: Patch) -> Json:
+def patched(raw: Json, patch: MergePatch | JsonPatch) -> Json:
     """Return `raw` with a patch applied; raises InvalidSpec where it cannot be, as the API server answers 422."""
     match patch:
         case MergePatch():
@@ -21,8 +21,6 @@ def patched(raw: Json, patch: Patch) -> Json:
             return result
         case JsonPatch():
             return _operated(raw, patch.operations)
-        case _:
-            raise Unsupported("The fake cluster does not do server-side apply.", hint="Use a merge or a JSON patch.")
 
 
 def _merged(target: Any, patch: Any) -> Any:

@@ -71,6 +71,8 @@ def error_of(status: Json, *, retry_after_s: float | None = None) -> HeadraceErr
     if known is InvalidSpec:
         causes = tuple((str(c.get("field", "")), str(c.get("message", ""))) for c in details.get("causes") or ())
         return InvalidSpec(message, hint=hint, code=code, causes=causes)
+    if any(cause.get("reason") == "FieldManagerConflict" for cause in details.get("causes") or ()):
+        hint = "Leave these fields out, take their values over, or force."
     if http_status == 409 and code == "AlreadyExists":
         return AlreadyExists(message, hint=told or (hint and "Use another name, or patch the one there is."))
     if http_status == 403 and (code == QuotaExceeded.code or "exceeded quota" in message):

@@ -32,6 +32,7 @@ from headrace.cluster.remote import connection
 from headrace.cluster.remote.answers import error_of
 from headrace.cluster.remote.transport import JSON_TYPE, TIMEOUT_S, Transport
 from headrace.errors import InvalidSpec, Unavailable
+from headrace.managedfields.sharing import share_entries
 from headrace.spec.kind import Doc, Json, Kind, Ref
 from headrace.spec.kinds import POD
 
@@ -67,6 +68,8 @@ def _log_warning(text: str) -> None:
 
 class RemoteCluster:
     """One Kubernetes API over one kept HTTP client.
+
+    Objects of lists and watches share equal sets of `managedFields`: caches would hold more of them than of all else.
 
     Use as `async with RemoteCluster.from_kubeconfig(path) as cluster`, or close it with `aclose`.
 
@@ -124,7 +127,7 @@ class RemoteCluster:
         response = await self._http.send("GET", path, query=query)
         with self._http.translating(f"GET {path}", TIMEOUT_S):
             answer = _decode_list(response.content)
-        docs = [self._doc(kind, raw) for raw in answer.items or ()]
+        docs = [self._kept(kind, raw) for raw in answer.items or ()]
         return Page(docs, answer.metadata.resource_version, answer.metadata.resume)
 
     @asynccontextmanager
@@ -152,7 +155,7 @@ class RemoteCluster:
                     event = _decode_event(line)
                 if event.type == "ERROR":
                     raise error_of(event.object)
-                yield Change(cast("ChangeType", event.type), self._doc(kind, event.object))
+                yield Change(cast("ChangeType", event.type), self._kept(kind, event.object))
         if rest.strip():
             raise Unavailable(f"The stream of {path} was cut in the middle of an object.", hint="Watch again.")
 
@@ -268,6 +271,10 @@ class RemoteCluster:
             with self._http.translating(f"{method} {path}", TIMEOUT_S):
                 return msgspec.json.decode(response.content)
         return response.content
+
+    def _kept(self, kind: Kind[T], raw: Json) -> Doc[T]:
+        share_entries(raw)
+        return self._doc(kind, raw)
 
     def _doc(self, kind: Kind[T], raw: Json) -> Doc[T]:
         """Lists leave out what all their items share; a Doc has it always."""

@@ -119,12 +119,20 @@ def credential_plugin(plugin: Any) -> TokenSource:
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a client needs. Args: server: URL; tls: of an https server; auth: None for certificates or nobody."""
+    """Everything a client needs.
+
+    Args:
+        server: URL.
+        tls: of an https server.
+        auth: None for certificates or nobody.
+        agent: the program, by which the server names the owner of fields that are written.
+    """
 
     server: str
     namespace: str = "default"
     tls: Any = True  # ssl.SSLContext
     auth: Any = None  # httpx2.Auth
+    agent: str = "headrace"
 
     def open(self) -> httpx2.AsyncClient:
         """Return a client that keeps its connections. Proxies of the environment are used, but never to this machine."""
@@ -133,7 +141,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         return httpx2.AsyncClient(
             base_url=self.server,
             auth=self.auth,
-            headers={"User-Agent": "headrace"},
+            headers={"User-Agent": self.agent},
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             verify=self.tls,
             trust_env=not is_near,

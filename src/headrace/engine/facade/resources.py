@@ -17,6 +17,7 @@ from headrace.errors import Expired, HeadraceError, InvalidSpec, NotFound
 from headrace.spec.kind import Json, Kind
 
 _VALIDATIONS: dict[str, FieldValidation] = {"": "Warn", "Strict": "Strict", "Warn": "Warn", "Ignore": "Ignore"}
+_LONGEST_AGENT = 128
 _MATCHES = ("", "Exact", "NotOlderThan")
 _PROPAGATIONS = ("Background", "Foreground", "Orphan")
 
@@ -135,6 +136,7 @@ class Resources:
             dry_run=_is_dry_run(query.getlist("dryRun")),
             field_validation=_VALIDATIONS[validation],
             field_manager=query.get("fieldManager", ""),
+            agent=_agent(http.headers.get("user-agent", "")),
             **patch,
         )
         return await self._answer(http, kind, user, request)
@@ -167,6 +169,12 @@ class Resources:
         answer = await self._pipeline.handle(user, request)
         body = answers.transformed(kind, answer.body, form, self._clock.now(), include=include)
         return answers.respond(body, form, status=answer.status, warnings=answer.warnings)
+
+
+def _agent(user_agent: str) -> str:
+    """Return the name of the caller's program: what stands before the first slash."""
+    name = "".join(filter(str.isprintable, user_agent.partition("/")[0]))
+    return name.encode()[:_LONGEST_AGENT].decode(errors="ignore")
 
 
 def _is_watch(http: HttpRequest) -> bool:

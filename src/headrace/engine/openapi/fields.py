@@ -33,11 +33,15 @@ _JSON_NAME: Mapping[type, str] = {
 }
 
 
+_COLLECTIONS = frozenset({"list", "map"})
+
+
 class Examined(NamedTuple):
     """What was found in one object.
 
     Args:
-        body: the object without its unknown fields; the object given when it has none.
+        body: the object without its unknown fields, and without empty lists and maps that need not be there; the
+            object given when it has none.
         unknown: paths of unknown fields as kubectl prints them, such as `spec.containers[0].imagePulPolicy`.
         wrong: `(path, sentence)` for each value of the wrong type.
     """
@@ -73,7 +77,7 @@ class _Walk:
             self.wrong.append((path, f"must be {_article(field.type)}, not {_article(_JSON_NAME[type(value)])}"))
             return value
         if field.type == "object":
-            return self._object(value, structure().fields[field.schema], path)
+            return self._object(value, field.schema, path)
         if field.type == "map" and field.item is not None:
             return self._same_or_new(value, {k: self.value(v, field.item, f"{path}.{k}") for k, v in value.items()})
         if field.type == "list" and field.item is not None:
@@ -81,14 +85,21 @@ class _Walk:
             return value if all(a is b for a, b in zip(kept, value, strict=True)) else kept
         return value
 
-    def _object(self, value: Json, fields: Mapping[str, FieldType], path: str) -> Json:
+    def _object(self, value: Json, schema: str, path: str) -> Json:
+        known = structure()
+        fields, required = known.fields[schema], known.required.get(schema, ())
         kept = {}
         for name, item in value.items():
             where = f"{path}.{name}" if path else name
             field = fields.get(name)
             if field is None:
                 self.unknown.append(where)
-            else:
+            elif (
+                item
+                or field.type not in _COLLECTIONS
+                or name in required
+                or (item is not None and not _fits(item, field.type))
+            ):
                 kept[name] = self.value(item, field, where)
         return self._same_or_new(value, kept)
 

@@ -32,7 +32,7 @@ _TYPES = {
     **dict.fromkeys(("allowWatchBookmarks", "sendInitialEvents", "watch", "force", "orphanDependents"), "boolean"),
     **dict.fromkeys(_STREAMS[1:], "boolean"),
 }
-_MERGE_PATCHES = ("application/json-patch+json", "application/merge-patch+json")
+_PATCHES = ("application/json-patch+json", "application/merge-patch+json", "application/apply-patch+yaml")
 _STRATEGIC_PATCH = "application/strategic-merge-patch+json"
 # What a subresource takes that is not its own kind: the schema of its body.
 _BODIES = {
@@ -61,7 +61,7 @@ class _Operations:
         self._kind = kind
         self._schema = schema
         self._gvk = {"group": kind.group, "kind": kind.name, "version": kind.version}
-        self._patches = (*_MERGE_PATCHES, *((_STRATEGIC_PATCH,) if is_patched_strategically else ()))
+        self._patches = (*_PATCHES, *((_STRATEGIC_PATCH,) if is_patched_strategically else ()))
 
     def everywhere(self, verbs: tuple[str, ...]) -> Json:
         return {"get": self._operation("list", f"{self._schema}List", _LIST)} if "list" in verbs else {}

@@ -18,6 +18,7 @@ from headrace.spec.kind import Json, Kind
 
 Type = Literal["object", "map", "list", "string", "integer", "number", "boolean", "quantity", "int-or-string", "any"]
 
+_MAP_TYPE = "x-kubernetes-map-type"
 _META = "io.k8s.apimachinery.pkg.apis.meta.v1."
 _SCALARS: Mapping[str, Type] = {
     "io.k8s.apimachinery.pkg.api.resource.Quantity": "quantity",
@@ -31,7 +32,9 @@ class FieldType(NamedTuple):
     """The type of one field. `schema` names an object's schema; `item` is what a list or map holds.
 
     `strategy` holds Kubernetes' patch strategies (`merge`, `retainKeys`), `merge_key` the field by which a merged
-    list's items are told apart (empty where items are plain values).
+    list's items are told apart (empty where items are plain values). `owned` says how parts are owned in server-side
+    apply: `atomic`, `granular`, `set` or `map` (by `keys`), empty where it is not said. `default` is what an absent
+    value stands for, None where there is no such value.
     """
 
     type: Type
@@ -39,6 +42,9 @@ class FieldType(NamedTuple):
     item: FieldType | None = None
     strategy: tuple[str, ...] = ()
     merge_key: str = ""
+    owned: str = ""
+    keys: tuple[str, ...] = ()
+    default: Any = None
 
 
 class Published(msgspec.Struct, frozen=True):
@@ -55,10 +61,15 @@ def read_published() -> Published:
 
 
 class Structure(NamedTuple):
-    """All published schemas: `objects` by `(group, version, kind)`, `fields` by schema name and field name."""
+    """All published schemas: `objects` by `(group, version, kind)`, `fields` by schema name and field name.
+
+    `required` and `atomic` name, by schema name, fields that are always there and objects that are owned as a whole.
+    """
 
     objects: Mapping[tuple[str, str, str], str]
     fields: Mapping[str, Mapping[str, FieldType]]
+    required: Mapping[str, frozenset[str]]
+    atomic: frozenset[str]
 
 
 @cache
@@ -75,7 +86,9 @@ def structure() -> Structure:
         for name, schema in published.items()
         if "properties" in schema
     }
-    return Structure(objects, fields)
+    required = {name: frozenset(schema["required"]) for name, schema in published.items() if schema.get("required")}
+    atomic = frozenset(name for name, schema in published.items() if schema.get(_MAP_TYPE) == "atomic")
+    return Structure(objects, fields, required, atomic)
 
 
 def root_type(kind: Kind[Any]) -> FieldType | None:
@@ -95,23 +108,24 @@ def child_type(parent: FieldType, name: str) -> FieldType | None:
 
 def _field_type(spec: Json, published: Mapping[str, Json]) -> FieldType:
     reference = spec.get("$ref") or next((part["$ref"] for part in spec.get("allOf", ()) if "$ref" in part), "")
+    default, owned = spec.get("default"), spec.get(_MAP_TYPE, "")
     if reference:
-        return _referenced(reference.rpartition("/")[2], published)
+        return _referenced(reference.rpartition("/")[2], published)._replace(owned=owned, default=default)
     match spec.get("type"):
         case "array":
-            strategy = tuple(filter(None, spec.get("x-kubernetes-patch-strategy", "").split(",")))
-            merge_key = spec.get("x-kubernetes-patch-merge-key", "")
-            return FieldType("list", "", _field_type(spec["items"], published), strategy, merge_key)
+            return FieldType(
+                "list",
+                "",
+                _field_type(spec["items"], published),
+                strategy=tuple(filter(None, spec.get("x-kubernetes-patch-strategy", "").split(","))),
+                merge_key=spec.get("x-kubernetes-patch-merge-key", ""),
+                owned=spec.get("x-kubernetes-list-type", ""),
+                keys=tuple(spec.get("x-kubernetes-list-map-keys", ())),
+            )
         case "object" if "additionalProperties" in spec:
-            return FieldType("map", "", _field_type(spec["additionalProperties"], published))
-        case "string":
-            return FieldType("string")
-        case "integer":
-            return FieldType("integer")
-        case "number":
-            return FieldType("number")
-        case "boolean":
-            return FieldType("boolean")
+            return FieldType("map", "", _field_type(spec["additionalProperties"], published), owned=owned)
+        case "string" | "integer" | "number" | "boolean" as scalar:
+            return FieldType(scalar, default=default)
         case _:
             return FieldType("any")
 

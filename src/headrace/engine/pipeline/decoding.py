@@ -13,10 +13,12 @@ import msgspec
 
 from headrace.engine.openapi.fields import examine
 from headrace.engine.pipeline import structural
-from headrace.engine.pipeline.refusals import BadRequest, Warn
+from headrace.engine.pipeline.refusals import BadRequest, Warn, invalid
 from headrace.engine.pipeline.registry import Resource
 from headrace.engine.pipeline.request import FieldValidation
 from headrace.spec.kind import Json
+
+_MAY_BE_EMPTY = ("labels", "annotations", "finalizers", "ownerReferences")
 
 
 def copied(value: Any) -> Any:
@@ -50,6 +52,28 @@ def decode(body: Any, mode: FieldValidation, warn: Warn) -> Any:
         raise BadRequest(f"The body cannot be read as JSON: {error}.") from error
     _report([f'duplicate field "{key}"' for key in duplicates], mode, warn)
     return value
+
+
+def configuration(body: Any, resource: Resource, mode: FieldValidation, warn: Warn) -> Json:
+    """Return what a server-side apply sent: JSON or YAML, of the very kind; raises BadRequest."""
+    if isinstance(body, bytes) and not body.lstrip().startswith(b"{"):
+        try:
+            value = msgspec.yaml.decode(body)
+        except msgspec.DecodeError as error:
+            raise BadRequest(f"error decoding YAML: {error}") from error
+        value = {} if value is None else value
+    else:
+        value = decode(body, mode, warn)
+    if not isinstance(value, dict):
+        raise BadRequest("error decoding YAML: the configuration must be one object")
+    kind = resource.kind
+    if value.get("apiVersion") != kind.api_version or value.get("kind") != kind.name:
+        group, _, version = str(value.get("apiVersion") or "").rpartition("/")
+        raise BadRequest(f"invalid object type: {group}/{version}, Kind={value.get('kind') or ''}")
+    metadata = value.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise BadRequest("metadata must be an object.", causes=(("metadata", "must be an object"),))
+    return value | {"metadata": metadata or {}}
 
 
 def as_kind(value: Any, resource: Resource) -> Json:
@@ -99,11 +123,29 @@ def formed(raw: Json, resource: Resource, mode: FieldValidation, warn: Warn) -> 
                 )
             kept, unknown = found.body, list(found.unknown)
         case "crd" if resource.schema is not None:
-            kept, unknown = structural.prune(raw, resource.schema)
+            kept, unknown = structural.prune(_with_plain_metadata(raw), resource.schema)
         case _:
-            return raw
+            return _with_plain_metadata(raw)
     _report([f'unknown field "{path}"' for path in unknown], mode, warn)
     return kept
+
+
+def merged(raw: Json, resource: Resource) -> Json:
+    """Return what an apply has made of an object as one that was sent; raises InvalidSpec for nulls that may not be."""
+    if resource.source == "builtin":
+        return examine(resource.kind, raw).body
+    nulls = list(structural.nulls(raw, resource.schema)) if resource.schema is not None else []
+    if nulls:
+        raise invalid(resource.kind, raw["metadata"].get("name") or "", *nulls)
+    return _with_plain_metadata(raw)
+
+
+def _with_plain_metadata(raw: Json) -> Json:
+    """Return the object without labels, annotations, finalizers and owners of which there are none."""
+    metadata = raw["metadata"]
+    if all(metadata.get(name, True) for name in _MAY_BE_EMPTY):
+        return raw
+    return raw | {"metadata": {name: value for name, value in metadata.items() if value or name not in _MAY_BE_EMPTY}}
 
 
 def _report(findings: list[str], mode: FieldValidation, warn: Warn) -> None:

@@ -29,10 +29,9 @@ _SERVERS_OWN = (
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
     "selfLink",
-    "managedFields",
 )
 _KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
-_WITH_GENERATION = frozenset({"Pod", "CustomResourceDefinition"})
+_WITH_GENERATION = frozenset({"Pod", "CustomResourceDefinition", "PriorityClass"})
 _STATUS_MAY_BE_CREATED = frozenset({"Node"})  # an agent creates its Node with all it knows, as the kubelet does
 _STATUS_AT_FIRST: dict[str, Json] = {
     "Namespace": {"phase": "Active"},
@@ -45,17 +44,15 @@ _ATTEMPT_LETTERS = 5
 
 
 def new_object(raw: Json, resource: Resource, namespace: str, now: dt.datetime) -> Json:
-    """Return the object as it is before defaulting: the server's own metadata set, status as at first."""
+    """Return the object as it is before defaulting: the server's own metadata set, status as at first.
+
+    `managedFields` stay as they came, here as in an update: whose fields they are is judged by `managing`.
+    """
     given = raw["metadata"]
     if given.get("resourceVersion"):
         raise BadRequest("resourceVersion should not be set on objects to be created")
     metadata = {key: value for key, value in given.items() if key not in _SERVERS_OWN}
     if resource.kind.namespaced:
-        if metadata.get("namespace") not in {None, "", namespace}:
-            raise BadRequest(
-                f"the namespace of the provided object ({metadata['namespace']}) does not match the namespace sent on "
-                f"the request ({namespace})"
-            )
         metadata["namespace"] = namespace
     metadata["uid"] = ids.new_uid()
     metadata["creationTimestamp"] = format_time(now)
@@ -67,6 +64,18 @@ def new_object(raw: Json, resource: Resource, namespace: str, now: dt.datetime) 
         if resource.source == "builtin" and resource.kind.name in _STATUS_AT_FIRST:
             result["status"] = _STATUS_AT_FIRST[resource.kind.name]
     return result
+
+
+def placed(raw: Json, resource: Resource, namespace: str) -> Json:
+    """Return the object in the namespace of the request; raises BadRequest when it says it is in another."""
+    metadata = raw["metadata"]
+    expected = namespace if resource.kind.namespaced else ""
+    given = metadata.get("namespace") or ""
+    if given == expected:
+        return raw
+    if given:
+        raise BadRequest("the namespace of the provided object does not match the namespace sent on the request")
+    return raw | {"metadata": metadata | {"namespace": namespace}}
 
 
 def with_name(raw: Json) -> Json:

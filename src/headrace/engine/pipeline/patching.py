@@ -13,7 +13,6 @@ from headrace.engine.pipeline.refusals import BadRequest, UnsupportedMediaType, 
 from headrace.engine.pipeline.registry import Resource
 from headrace.engine.pipeline.request import PatchType
 from headrace.engine.pipeline.strategic import strategic_merge
-from headrace.errors import Unsupported
 from headrace.spec.kind import Json
 
 _MAX_OPERATIONS = 10_000
@@ -22,7 +21,8 @@ _MAX_OPERATIONS = 10_000
 def patched(current: Json, patch: Any, patch_type: PatchType, resource: Resource) -> Json:
     """Return what the patch makes of `current`, which is not changed.
 
-    Raises BadRequest for what is no patch, InvalidSpec where it does not apply, Unsupported for server-side apply.
+    Raises BadRequest for what is no patch, InvalidSpec where it does not apply. Server-side apply is no patch of one
+    object by another but a matter of owners, and is not done here.
     """
     match patch_type:
         case "json":
@@ -38,19 +38,7 @@ def patched(current: Json, patch: Any, patch_type: PatchType, resource: Resource
                 )
             return strategic_merge(current, _as_object(patch), resource.kind)
         case "apply":
-            raise Unsupported(
-                "Server-side apply is not served by this engine.",
-                hint="Use kubectl apply without --server-side, or a merge patch.",
-            )
-
-
-def check_supported(patch_type: PatchType) -> None:
-    """Raise Unsupported before anything else is looked at; server-side apply also names objects that are not there."""
-    if patch_type == "apply":
-        raise Unsupported(
-            "Server-side apply is not served by this engine.",
-            hint="Use kubectl apply without --server-side, or a merge patch.",
-        )
+            raise AssertionError("an apply is no patch of one object by another")
 
 
 def merged(target: Any, patch: Any) -> Any:

@@ -15,6 +15,7 @@ from headrace.engine.pipeline import refusals
 from headrace.engine.pipeline.admission import Admission
 from headrace.engine.pipeline.definitions import Definitions
 from headrace.engine.pipeline.deleting import Remover
+from headrace.engine.pipeline.managing import Managing
 from headrace.engine.pipeline.reading import Reader
 from headrace.engine.pipeline.refusals import Warn
 from headrace.engine.pipeline.registry import Registry, Resource
@@ -34,6 +35,7 @@ from headrace.engine.pipeline.webhooks.dispatch import Caller, NoCaller, Webhook
 from headrace.engine.pipeline.writing import Writer
 from headrace.engine.store.store import Store
 from headrace.errors import NotFound, Unsupported
+from headrace.managedfields.sharing import share_entries
 from headrace.spec.kind import Json
 from headrace.spec.kinds import CRD
 
@@ -73,9 +75,11 @@ class Pipeline:
         definitions = Definitions(registry, clock)
         self._reader = Reader(store)
         self._admission = Admission(self.admitters, Webhooks(store, registry, caller or NoCaller()))
-        self._writer = Writer(store, self._admission, definitions, clock)
+        self._writer = Writer(store, self._admission, definitions, Managing(registry, clock), clock)
         self._remover = Remover(store, self._reader, self._admission, definitions, clock)
         self._subresources = Subresources(self._writer, self._reader, self._remover, self._admission, tokens, clock)
+        for raw in store.objects():
+            share_entries(raw)
         for raw in store.page(CRD.resource).items:
             definitions.stored(raw, registry.of(CRD))
 
@@ -133,7 +137,7 @@ class Pipeline:
                     )
                 return Answer(status=201, body=await self._writer.create(user, request, resource, warn))
             case "update" | "patch":
-                return Answer(body=await self._writer.update(user, request, resource, warn))
+                return await self._change(user, request, resource, warn)
             case "delete":
                 return await self._remover.delete(user, request, resource, warn)
             case "deletecollection":
@@ -148,12 +152,22 @@ class Pipeline:
         if name in _OWN_PARTS and verb == "get":
             return Answer(body=self._reader.get(request, resource))
         if name in _OWN_PARTS and verb in {"update", "patch"}:
-            return Answer(body=await self._writer.update(user, request, resource, warn))
+            return await self._change(user, request, resource, warn)
         if verb == "create" and name not in _CONNECTIONS and name not in _ABSENT:
             return await self._subresources.create(user, request, resource, warn)
         if name in _ABSENT:
             raise Unsupported(f"{resource.kind.plural}/{name} is not served by this engine.", hint=_ABSENT[name])
         raise refusals.MethodNotAllowed(f"the server does not allow {verb} on {resource.kind.plural}/{name}")
+
+    async def _change(self, user: User, request: Request, resource: Resource, warn: Warn) -> Answer:
+        if request.verb == "update" or request.patch_type != "apply":
+            return Answer(body=await self._writer.update(user, request, resource, warn))
+
+        def may_create() -> None:
+            self._authorise(user, msgspec.structs.replace(request, verb="create"), resource)
+
+        made = await self._writer.apply(user, request, resource, may_create, warn)
+        return Answer(status=201 if made.is_new else 200, body=made.raw)
 
     def _authorise(self, user: User, request: Request, resource: Resource) -> None:
         attributes = Attributes(

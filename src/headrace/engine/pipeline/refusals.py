@@ -36,12 +36,16 @@ class UnsupportedMediaType(Unsupported):
 
 def not_found(kind: Kind[Any], name: str) -> NotFound:
     """There is no object of this name."""
-    return NotFound(f'{kind.resource} "{name}" not found')
+    error = NotFound(f'{kind.resource} "{name}" not found')
+    error.about = (kind.group, kind.plural, name)
+    return error
 
 
 def already_exists(kind: Kind[Any], name: str) -> AlreadyExists:
     """There is an object of this name."""
-    return AlreadyExists(f'{kind.resource} "{name}" already exists')
+    error = AlreadyExists(f'{kind.resource} "{name}" already exists')
+    error.about = (kind.group, kind.plural, name)
+    return error
 
 
 def conflict(kind: Kind[Any], name: str, why: str) -> Conflict:
@@ -56,6 +60,13 @@ def modified(kind: Kind[Any], name: str) -> Conflict:
     )
 
 
+class UnfitConfiguration(InvalidSpec):
+    """An applied configuration has fields or values that its kind has not. Mend it."""
+
+    code = "UnfitConfiguration"
+    http_status = 500  # as a real API server answers, which gives no reason either
+
+
 class InvalidObject(InvalidSpec):
     """InvalidSpec that knows its object's name: of one that is being created, the request's path does not tell it."""
 
@@ -67,6 +78,14 @@ def invalid(kind: Kind[Any], name: str, *problems: tuple[str, str]) -> InvalidSp
     found = "; ".join(f"{path}: {sentence}" for path, sentence in problems)
     error = InvalidObject(f'{kind.name} "{name}" is invalid: {found}', causes=problems)
     error.name = name
+    return error
+
+
+def invalid_options(verb: str, *problems: tuple[str, str]) -> InvalidSpec:
+    """The parameters of a call cannot be right; `verb` is `Create`, `Update` or `Patch`."""
+    found = ", ".join(f"{name}: {sentence}" for name, sentence in problems)
+    error = InvalidSpec(f'{verb}Options.meta.k8s.io "" is invalid: {found}', causes=problems)
+    error.about = ("meta.k8s.io", f"{verb}Options", "")
     return error
 
 

@@ -26,7 +26,6 @@ PATCH_CONTENT_TYPES: dict[str, PatchType] = {
     "application/merge-patch+json": "merge",
     "application/strategic-merge-patch+json": "strategic",
     "application/apply-patch+yaml": "apply",
-    "application/apply-patch+cbor": "apply",
 }
 
 
@@ -72,6 +71,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
             "0" mean "first everything as ADDED, then changes".
         send_initial_events: `sendInitialEvents` of a watch; ends the initial events with an annotated bookmark.
         dry_run: everything but the effect.
+        field_manager: who owns what is written; an apply must name one. Others are known by `agent`, the caller's
+            program, when they name none.
+        force: an apply takes fields from their owners.
         grace_s, propagation, preconditions: of a deletion; None leaves the kind's default.
     """
 
@@ -93,6 +95,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     dry_run: bool = False
     field_validation: FieldValidation = "Warn"
     field_manager: str = ""
+    agent: str = ""
     force: bool = False
     grace_s: int | None = None
     propagation: Literal["Background", "Foreground", "Orphan"] | None = None

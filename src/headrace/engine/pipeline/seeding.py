@@ -15,6 +15,7 @@ from headrace.spec.kinds import ALL_KINDS, CORE_KINDS, CRD, NAMESPACE, PRIORITY_
 from headrace.spec.names import NODE_LEASE_NAMESPACE, SYSTEM_NAMESPACE
 
 NAMESPACES = ("default", "kube-system", "kube-public", NODE_LEASE_NAMESPACE, SYSTEM_NAMESPACE)
+_AGENT = "headrace-control"
 _PRIORITIES = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
 
@@ -40,7 +41,7 @@ async def seed(pipeline: Pipeline) -> None:
         if not await _ensure(pipeline, CRD, definition):
             name = definition["metadata"]["name"]
             patch = {"spec": definition["spec"]}
-            await pipeline.handle(LOOPBACK, Request(verb="patch", kind=CRD, name=name, body=patch))
+            await pipeline.handle(LOOPBACK, Request(verb="patch", kind=CRD, name=name, body=patch, agent=_AGENT))
 
 
 @cache
@@ -55,7 +56,7 @@ def _own_kinds() -> list[Kind[Any]]:
 
 async def _ensure(pipeline: Pipeline, kind: Kind[Any], body: Json) -> bool:
     try:
-        await pipeline.handle(LOOPBACK, Request(verb="create", kind=kind, body=body))
+        await pipeline.handle(LOOPBACK, Request(verb="create", kind=kind, body=body, agent=_AGENT))
     except AlreadyExists:
         return False
     return True

@@ -90,6 +90,24 @@ def _filled(value: Any, schema: Json) -> Any:
     return result
 
 
+def nulls(value: Any, schema: Json, path: str = "") -> Iterator[Finding]:
+    """Yield `(path, sentence)` for each null that the schema does not allow; metadata is left to others."""
+    if isinstance(value, list):
+        items = schema.get("items")
+        for index, item in enumerate(value if isinstance(items, dict) else ()):
+            yield from nulls(item, items or {}, f"{path}[{index}]")
+    if not isinstance(value, dict):
+        return
+    for key, inner in value.items():
+        where = f"{path}.{key}" if path else key
+        below = _below(schema, key)
+        if below is None or (not path and key in _ROOT):
+            continue
+        if inner is None and below.get("type") and not below.get("nullable"):
+            yield where, f'Invalid value: "null": {where} in body must be of type {below["type"]}: "null"'
+        yield from nulls(inner, below, where)
+
+
 def findings(raw: Json, schema: Json) -> Iterator[Finding]:
     """Yield `(path, sentence)` for each value the schema does not allow; metadata is left to others."""
     rest = {key: value for key, value in raw.items() if key not in _ROOT}

@@ -15,7 +15,7 @@ from headrace.clock import Clock
 from headrace.engine.pipeline import decoding, refusals
 from headrace.engine.pipeline.admission import Admission, options
 from headrace.engine.pipeline.deleting import Remover
-from headrace.engine.pipeline.patching import check_supported, merged, patched
+from headrace.engine.pipeline.patching import merged, patched
 from headrace.engine.pipeline.reading import Reader
 from headrace.engine.pipeline.refusals import Warn
 from headrace.engine.pipeline.registry import Resource
@@ -214,8 +214,11 @@ class Subresources:
             raise refusals.MethodNotAllowed(f"{resource.kind.resource} cannot be scaled")
         if request.verb == "get":
             return Answer(body=_scale(self._reader.get(request, resource), paths))
-        if request.verb == "patch":
-            check_supported(request.patch_type)
+        if request.verb == "patch" and request.patch_type == "apply":
+            raise Unsupported(
+                "Server-side apply of a Scale is not served by this engine.",
+                hint="Patch the scale, or apply the object itself.",
+            )
         body = decoding.decode(request.body, request.field_validation, warn)
         now = _scale(self._reader.get(request, resource), paths)
         asked = self._new_scale(now, body, request, resource)

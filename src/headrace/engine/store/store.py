@@ -11,6 +11,7 @@ Refuses to know what an object means: admission, validation and even metadata ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
@@ -141,6 +142,11 @@ class Store:
         """Return a page of a list; see `Table.page`."""
         table = self._table(resource)
         return table.page(self._version, namespace=namespace, match=match, limit=limit, after=after, at=at)
+
+    def objects(self) -> Iterator[Json]:
+        """Yield every committed object of every resource, in no order."""
+        for table in self._tables.values():
+            yield from table.page(self._version).items
 
     def count(self, resource: str) -> int:
         """Return how many objects of a resource there are."""
