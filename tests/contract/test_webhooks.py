@@ -407,7 +407,10 @@ def test_what_is_posted_to_subresources(configured: Configured, webhooks: Webhoo
     rule["resources"] = ["pods/binding", "serviceaccounts/token"]
     configured.add("mutating", hook("m", webhooks.client("/m"), rules=[rule]))
     webhooks.answers["/m"] = lambda _: {"allowed": False, "status": {"message": "no"}}
-    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main", "image": "host"}]}}
+    pod = {
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "main", "image": "host"}], "schedulerName": "nobody"},
+    }
     assert configured.send("POST", "", pod, plural="pods")[0] == 201
     target = {"apiVersion": "v1", "kind": "Node", "name": "some-node"}
     binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p"}, "target": target}
@@ -445,7 +448,10 @@ def test_connections(
         hook("v", webhooks.client("/v"), rules=[rule], objectSelector={}),
         hook("none", webhooks.client("/none"), rules=[rule]),  # a selector of labels is not met by what has none
     )
-    pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "main", "image": "host"}]}}
+    pod = {
+        "metadata": {"name": "p"},
+        "spec": {"containers": [{"name": "main", "image": "host"}], "schedulerName": "nobody"},
+    }
     assert configured.send("POST", "", pod, plural="pods")[0] == 201
     webhooks.answers["/v"] = lambda _: {"allowed": False, "status": {"message": "keep out", "code": 403}}
     code, body = configured.send("POST", f"p/{subresource}", query=query, plural="pods")
