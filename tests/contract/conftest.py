@@ -2,6 +2,7 @@
 
 Servers run in threads with event loops of their own, so that tests and kubectl see them from outside, as users do.
 With `--kubernetes` the fixture `facade` is a real API server: what the façade is held to.
+Pods of these cases name the scheduler `nobody`: where a node runs, its scheduler would take them from under the case.
 """
 
 from __future__ import annotations
