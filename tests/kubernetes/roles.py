@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -28,6 +29,7 @@ _LONGEST_S = 900
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 T = TypeVar("T")
+_NAMED_SPACE = re.compile(r'in the namespace \\*"([^"\\]+)')
 
 
 class Role:
@@ -98,6 +100,17 @@ def controller(directory: Path, kubeconfig: Path, ledger: str, *options: str | P
     listen, code = free_ports(2)
     ours = ("--listen", f"127.0.0.1:{listen}", "--code-listen", f"127.0.0.1:{code}", "--host", "127.0.0.1")
     return role("controller", directory, "--kubeconfig", kubeconfig, "--ledger", ledger, *ours, *options)
+
+
+def check_rights(directory: Path, *spaces: str) -> None:
+    """Check that no role which logs in `directory` was refused a right, for the whole cluster or in one of `spaces`.
+
+    Other tests leave objects of our kinds in namespaces of theirs, where nobody has given it any.
+    """
+    for log in directory.glob("*.log"):
+        refused = [line for line in log.read_text().splitlines() if "is forbidden: User" in line]
+        ours = [line for line in refused if not (where := _NAMED_SPACE.search(line)) or where[1] in spaces]
+        assert not ours, "\n".join(ours[-10:])
 
 
 def until(holds: Callable[[], T], what: str, told: Callable[[], object] = lambda: "") -> T:

@@ -86,9 +86,7 @@ def installation(kubernetes: Access, tmp_path_factory: pytest.TempPathFactory) -
         dataset = f"{FLUID}/namespaces/{project}/datasets/{dataset_ref(Ref(project, 'digits')).name}"
         until(lambda: phase(kubernetes, dataset) == "Bound", "the claim is shared", controller.told)
         yield Installation(kubernetes, project, elsewhere, port, admitting, directory, theirs)
-        for log in directory.glob("*.log"):  # each has every right that it needs; the closed project grants none
-            lines = [line for line in log.read_text().splitlines() if "closed-" not in line]
-            assert not [line for line in lines if "is forbidden: User" in line]
+        roles.check_rights(directory, HOME, project)
 
 
 def is_trusting(access: Access, configuration: Json) -> bool:

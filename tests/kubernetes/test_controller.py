@@ -73,8 +73,7 @@ def bench(kubernetes: Access, kubeconfig: Path, tmp_path: Path) -> Iterator[Benc
     made = Bench(kubernetes, kubeconfig, name, tmp_path)
     try:
         yield made
-        for log in tmp_path.glob("*.log"):  # it has every right that it needs
-            assert "is forbidden: User" not in log.read_text(), log.read_text()[-3000:]
+        roles.check_rights(tmp_path, HOME, name)
     finally:
         if not missing(kubernetes, f"/api/v1/namespaces/{name}"):
             with made.controller():

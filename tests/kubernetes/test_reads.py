@@ -87,8 +87,7 @@ def installation(kubernetes: Access, tmp_path_factory: pytest.TempPathFactory) -
         until(lambda: is_available(kubernetes.call("GET", path)), "the API is available", controller.told)
         roles.project(kubernetes, project, HOME)
         yield Installation(kubernetes, project, controller, directory, port)
-        for log in directory.glob("*.log"):
-            assert "is forbidden: User" not in log.read_text(), log.read_text()[-3000:]
+        roles.check_rights(directory, HOME, project)
 
 
 def is_available(service: Json) -> bool:
