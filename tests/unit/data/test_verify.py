@@ -203,6 +203,11 @@ def test_a_node_that_cannot_mount_is_believed_after_some_tries(make: Any) -> Non
     assert result is not None
     assert (result.verified, result.reason) == ("False", "NotMounted")
     assert result.message.startswith('secret "s" not found. Mostly the storage')
+    at_length = Doc(POD, {**waits.raw, "status": {"conditions": [{**said, "message": "x" * 900 + " wrong secret"}]}})
+    result = outcome(at_length, Evidence(warning="y" * 900 + " wrong secret"), later(make, 21), 60)
+    assert result is not None
+    assert "wrong secret. Mostly the storage" in result.message
+    assert len(result.message) < 1000, "an Event is cut there"
 
 
 def test_last_words_are_bounded() -> None:
