@@ -10,10 +10,11 @@ from collections.abc import Sequence
 
 from headrace.node import lifecycle
 from headrace.node.podspec import PodSpec
-from headrace.node.record import NODE_LOST, PodRecord
+from headrace.node.record import PodRecord
 from headrace.spec.kind import Json
 
-_WORLD_ENDED = frozenset({"WorldLost", "Shutdown"})
+_WORLD_ENDED = frozenset({"WorldLost", "Shutdown", "PodShutdown"})
+"""Reasons of a world that was killed and of one that ended in order: of pods, and of the containers in them."""
 
 
 def apply(entry: Json, pod: PodSpec, record: PodRecord, now: float) -> bool:
@@ -25,6 +26,8 @@ def apply(entry: Json, pod: PodSpec, record: PodRecord, now: float) -> bool:
     match entry["type"]:
         case "container-started" if container in pod.by_name:
             lifecycle.note_started(pod, record, container, int(entry["attempt"]), int(entry["wall_ns"]))
+        case "container-exited" if container in pod.by_name and entry.get("reason") in _WORLD_ENDED:
+            record.note_world_lost(int(entry["wall_ns"]), now)  # all of it, before anybody takes this for a failure
         case "container-exited" if container in pod.by_name:
             _exited(entry, record, container)
         case "pod-removed":
@@ -58,7 +61,6 @@ def _exited(entry: Json, record: PodRecord, container: str) -> None:
         exit_code=int(entry.get("exit_code") or 0),
         signal=int(entry.get("signal") or 0),
         oom=reason == "OOMKilled" or bool(entry.get("oom")),
-        reason=NODE_LOST if reason in _WORLD_ENDED else "",
         message=str(entry.get("termination_message") or ""),
     )
 

@@ -141,6 +141,18 @@ async def test_a_lost_world_ends_pods_at_the_last_proven_instant(bench: Any) -> 
         assert ended["finishedAt"] == as_time(proven["wall_ns"])
 
 
+@pytest.mark.parametrize("reason", ["WorldLost", "PodShutdown"])
+async def test_a_container_that_ended_with_its_world_is_no_failure(bench: Any, reason: str) -> None:
+    """The pod is told with its first container; what else ended with the world may be heard much later."""
+    async with bench.running():
+        pod = await bench.submit("app", "second")
+        await bench.until_phase("Running")
+        bench.world.write("container-exited", pod=pod.uid, container="app", attempt=0, exit_code=137, signal=9, reason=reason)  # fmt: skip
+        lost = await bench.until_phase("Failed")
+        assert lost["status"]["reason"] == "NodeLost"
+        assert {bench.entry(name)["state"]["terminated"]["reason"] for name in ("app", "second")} == {"NodeLost"}
+
+
 async def test_a_pod_of_which_nothing_ran_survives_a_lost_world(bench: Any) -> None:
     bench.world.commands["gate"] = 1
     env = [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "none", "key": "k"}}}]
