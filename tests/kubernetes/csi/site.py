@@ -171,6 +171,7 @@ class Site:
             "spec": {
                 "restartPolicy": "Never",
                 "terminationGracePeriodSeconds": 2,
+                "nodeSelector": {"kubernetes.io/hostname": self.node},  # another test may have added one
                 "containers": [{"name": "main", **container, "command": ["sh", "-c", script]}],
                 "volumes": [{"name": claim, "persistentVolumeClaim": {"claimName": claim}} for claim in mounts],
                 **spec,
@@ -318,8 +319,9 @@ class Site:
     # -- the driver ------------------------------------------------------------------------------------------------
 
     def driver_pod(self) -> Json | None:
-        """Return the driver's pod when it is ready."""
-        for pod in self.access.call("GET", self.path("pods", namespace=SYSTEM))["items"]:
+        """Return the driver's pod on our node when it is ready."""
+        ours = f"?fieldSelector=spec.nodeName={self.node}"
+        for pod in self.access.call("GET", self.path("pods", namespace=SYSTEM) + ours)["items"]:
             ready = {each["type"]: each["status"] for each in pod["status"].get("conditions", [])}.get("Ready")
             if ready == "True" and not pod["metadata"].get("deletionTimestamp"):
                 found: Json = pod
