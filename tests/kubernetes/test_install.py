@@ -107,7 +107,7 @@ def space(cluster: Cluster) -> Iterator[str]:
     """A namespace whose pods ask our webhooks about nothing."""
     name = f"space-{secrets.token_hex(3)}"
     apply(cluster.access, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    until(lambda: not missing(cluster.access, f"/api/v1/namespaces/{name}/serviceaccounts/default"), "has its account")
+    await_account(cluster, name)
     yield name
     cluster.access.call("DELETE", f"/api/v1/namespaces/{name}")
 
@@ -119,6 +119,12 @@ def test_a_dry_run_asks_about_everything_and_makes_nothing(bare: Cluster) -> Non
     said = bare.installed("--dry-run")
     assert f"{len(BODIES)} objects, {len(BODIES)} changed (dry run)." in said
     assert not bare.there()
+
+
+def await_account(cluster: Cluster, space: str) -> None:
+    """Return once a namespace takes pods: before, its service account is missing."""
+    account = f"/api/v1/namespaces/{space}/serviceaccounts/default"
+    until(lambda: not missing(cluster.access, account), f"{space} has its account")
 
 
 def test_again_changes_nothing(cluster: Cluster) -> None:
@@ -164,6 +170,8 @@ def test_what_somebody_else_has_set_is_named_and_taken_only_by_force(cluster: Cl
 
 def test_all_but_the_volume_driver_passes_pod_security_restricted(cluster: Cluster) -> None:
     """Pods as the workloads make them, into the namespaces as they are labelled there."""
+    for space in (HOME, INSTALLATION.node_namespace):
+        await_account(cluster, space)
     for body in BODIES:
         if body["kind"] not in {"Deployment", "DaemonSet"}:
             continue
