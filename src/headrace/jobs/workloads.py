@@ -140,24 +140,24 @@ class Workloads:
         queue = self._queue(job)
         seconds, source = terms.expected_duration(job, queue, jobs)
         queued = job.status.get("queuedAt") or job.meta.get("creationTimestamp")
+        missing = terms.missing_feature(job)  # the same in every pool
         return Gang(
             key=str(job.ref),
             queue=job.spec.get("queue") or "default",
             rank=terms.RANKS.get(job.spec.get("priority") or "preferred", 1),
             enqueued_s=parse_time(queued).timestamp() if queued else now_s,
             workers=tuple(Worker(role.name, role.replicas, gang.shape(role)) for role in gang.roles(job)),
-            access={pool.name: self._access(job, pool, queue) for pool in pools},
+            access={pool.name: self._access(job, pool, queue, missing) for pool in pools},
             expected_duration_s=seconds,
             duration_source=source,
             terms=terms.burst_terms(queue),
             not_before_s=_not_before_s(job),
         )
 
-    def _access(self, job: Doc[Any], pool: Doc[Any], queue: Doc[Any] | None) -> Access:
+    def _access(self, job: Doc[Any], pool: Doc[Any], queue: Doc[Any] | None, missing: str) -> Access:
         wanted = job.spec.get("pools") or []
         if wanted and pool.name not in wanted:
             return Access(refusal=f"spec.pools names only {', '.join(wanted)}")
-        missing = terms.missing_feature(job)
         if missing:
             return Access(refusal=missing, code="Unsupported")
         refusal = terms.queue_refusal(job, queue)
