@@ -102,7 +102,7 @@ def test_a_label_makes_dataset_and_runtime_and_its_removal_takes_them_away(bench
     apply(bench.access, objects.secret(space, "jfs"), objects.volume(space, "digits"), objects.claim(space, "digits"))
     until(lambda: bench.get(claim)["status"].get("phase") == "Bound", "the claim is bound")
     bench.label("digits", "late-profile")
-    until(lambda: "no ThinRuntimeProfile late-profile" in told(bench.get(claim)), "the claim says what is missing")
+    until(lambda: "no profile late-profile" in told(bench.get(claim)), "the claim says what is missing")
 
     apply(bench.access, objects.profile("late-profile"))
     until(lambda: not missing(bench.access, dataset) and bench.get(dataset)["status"].get("phase") == "Bound", "Bound")

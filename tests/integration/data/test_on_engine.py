@@ -227,7 +227,7 @@ async def test_from_a_label_to_a_verified_mount_and_back(world: World) -> None:
 async def test_a_pod_for_a_dataset_that_is_not_ready_is_refused_whole(world: World) -> None:
     await label(world, "juicfs")
     await world.says(PERSISTENT_VOLUME_CLAIM, CLAIM, "headrace.io/DatasetReady", "False")
-    with pytest.raises(Denied, match=r"There are: juicefs\."):
+    with pytest.raises(Denied, match=r"found: juicefs\."):
         await world.ann.create(POD, POD_BODY)
 
 

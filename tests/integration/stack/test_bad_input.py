@@ -207,14 +207,14 @@ def test_a_claim_without_the_label_stays_at_home(wrong: Stack) -> None:
 
 def test_a_profile_that_does_not_exist_heals_when_it_is_made(wrong: Stack) -> None:
     said = wrong.says(PERSISTENT_VOLUME_CLAIM, NO_PROFILE, "headrace.io/DatasetReady", "False", "ProfileNotFound")
-    assert said["message"].startswith("There is no ThinRuntimeProfile rclon. There are: rclone, ")
-    told(wrong, PERSISTENT_VOLUME_CLAIM, NO_PROFILE, "There is no ThinRuntimeProfile rclon. There are: rclone, ")
+    assert said["message"].startswith("There is no profile rclon; found: rclone, ")
+    told(wrong, PERSISTENT_VOLUME_CLAIM, NO_PROFILE, "There is no profile rclon; found: rclone, ")
     events = wrong.events(wrong.client.get(PERSISTENT_VOLUME_CLAIM, NO_PROFILE.name))
     assert not [event for event in events if event.startswith("RuntimeNotFound")]
     waiting = job(wrong, "profile", NO_PROFILE, "cloud")
     wrong.says(TRAIN_JOB, waiting, "Admitted", "False", "DataNotReady")
-    told(wrong, TRAIN_JOB, waiting, "There is no ThinRuntimeProfile rclon.")
-    why(wrong, waiting, "There is no ThinRuntimeProfile rclon.")
+    told(wrong, TRAIN_JOB, waiting, "There is no profile rclon;")
+    why(wrong, waiting, "There is no profile rclon;")
     wrong.apply(objects.profile("rclon", "rclone"))
     wrong.says(PERSISTENT_VOLUME_CLAIM, NO_PROFILE, "headrace.io/DatasetReady", "True")
     wrong.ended(waiting.name)

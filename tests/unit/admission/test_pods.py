@@ -244,7 +244,7 @@ async def test_a_dataset_that_is_not_ready_refuses_the_pod_with_its_reason(world
     await world.cluster.delete(
         THIN_RUNTIME_PROFILE, Doc(THIN_RUNTIME_PROFILE, obj(THIN_RUNTIME_PROFILE, "juicefs")).ref
     )
-    with pytest.raises(Denied, match="There is no ThinRuntimeProfile juicefs"):
+    with pytest.raises(Denied, match="There is no profile juicefs"):
         await world.admit(pod(nodeSelector={"headrace.io/pool": "cloud"}))
     assert not is_injected(await world.admit(pod()))
 

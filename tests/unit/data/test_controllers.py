@@ -179,7 +179,7 @@ async def test_a_missing_profile_is_said_and_heals(world: World) -> None:
         await world.label("juicfs")
         said = await world.condition(PERSISTENT_VOLUME_CLAIM, CLAIM, "headrace.io/DatasetReady")
         assert (said["status"], said["reason"]) == ("False", "ProfileNotFound")
-        assert "There are: juicefs." in said["message"]
+        assert "found: juicefs." in said["message"]
         assert "ProfileNotFound" in await world.events("starfs")
         with pytest.raises(Unavailable, match="juicfs"):
             world.resolver.dataset(CLAIM)

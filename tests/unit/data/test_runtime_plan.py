@@ -59,7 +59,7 @@ def test_a_missing_profile_lists_those_there_are_nearest_first(make: Any) -> Non
     parts = plain(make, runtime=make.runtime(profile="juicfs"), profile=None, profiles=("rclone", "juicefs", "alluxio"))
     verdict = judge(parts)
     assert (verdict.phase, verdict.reason) == ("NotBound", "ProfileNotFound")
-    assert "There are: juicefs, " in verdict.message
+    assert "found: juicefs, " in verdict.message
     assert "none yet" in judge(plain(make, profile=None)).message
 
 

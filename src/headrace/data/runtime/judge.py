@@ -75,11 +75,11 @@ def judge(parts: Parts) -> Verdict:
             "supported in this version. Set spec.profileName.",
         )
     if profile is None:
-        known = nearest_first(wanted, parts.profiles)
-        there_are = f"There are: {known}." if known else "There are none yet."
+        known = nearest_first(wanted, parts.profiles) or "none"
         return _not_bound(
             "ProfileNotFound",
-            f"There is no ThinRuntimeProfile {wanted}. {there_are} Make it, or name another one; nothing else is needed.",
+            f"There is no profile {wanted}; found: {known}. Make a ThinRuntimeProfile of that name, or name another one; "
+            "nothing else is needed.",
         )
     unbound = _unbound(parts)
     if unbound is not None:
