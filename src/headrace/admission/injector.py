@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from headrace.admission.destination import Destination, destination
+from headrace.admission.choice import Choice, Offer, choose
+from headrace.admission.destination import Destination, destination, takes_now
+from headrace.admission.occupancy import Occupancy
 from headrace.admission.review import Review, Trusted
 from headrace.cluster.cache import Cache
 from headrace.data.injection import inject
@@ -15,10 +17,18 @@ from headrace.data.modes.native import pin
 from headrace.data.resolve import Resolver, claims_mounted
 from headrace.data.verify.pod import mode_of
 from headrace.errors import Denied, HeadraceError
-from headrace.pools.capacity import node_selector
+from headrace.jobs.dataplane import DataPlane
+from headrace.pools.capacity import NodeRoom, is_member, need, node_room, node_selector, renamed, room
+from headrace.pools.price import card
 from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.kinds import NODE, POD, POOL
-from headrace.spec.names import ENABLE_INJECTION_LABEL, POOL_LABEL, SERVERLESS_INJECT_LABEL
+from headrace.spec.names import (
+    ENABLE_INJECTION_LABEL,
+    POOL_CHOICE_ANNOTATION,
+    POOL_LABEL,
+    POOLS_ANNOTATION,
+    SERVERLESS_INJECT_LABEL,
+)
 
 
 class PodInjector:
@@ -37,6 +47,7 @@ class PodInjector:
         self._trusted = trusted
         self._pools = cache.reader(POOL)
         self._nodes = cache.reader(NODE)
+        self._occupancy = Occupancy(cache)
 
     async def admit(self, request: Review) -> Json | None:
         """Return the injected pod, or None when there is nothing to do. Raises Denied with the cure."""
@@ -51,15 +62,54 @@ class PodInjector:
         if not shared:
             return None
         where = destination(pod, self._pools.list(), self._nodes.list())
-        injected = self._native(pod, where) if self._stays_native(where) else self._foreign(pod, where)
+        injected = self._placed(pod, where, request.warnings)
         return injected if injected is not pod.raw else None
 
-    @staticmethod
-    def _stays_native(where: Destination) -> bool:
-        """A pod that could land anywhere stays native, and so does one whose pools would need different pods."""
-        if where.demands_sidecars:
-            return False
-        return where.may_be_native or not where.strangers
+    def _placed(self, pod: Doc[Any], where: Destination, warnings: list[str]) -> Json:
+        """A pod that could land anywhere stays native, unless it names where else it may go and there is no room."""
+        if where.demands_sidecars or (where.strangers and not where.may_be_native):
+            return self._foreign(pod, where)
+        if not where.named:
+            return self._native(pod, where)
+        offers = {pool.name: self._offer(pod, pool) for pool in where.named}
+        home = self._rooms(pod, where.home)
+        choice = choose(need(pod.raw), home, [offer for offer, _ in offers.values()])
+        if choice.pool or not choice.has_room:
+            warnings.append(f"Pod {_name(pod)}: {choice.why}")
+        if not choice.pool:
+            return _annotated(self._native(pod, where), choice)
+        [pool] = [each for each in where.named if each.name == choice.pool]
+        return _annotated(pin(offers[pool.name][1], Capabilities(native_nodes=_only([pool]))), choice)
+
+    def _rooms(self, pod: Doc[Any], nodes: Sequence[Doc[Any]]) -> list[NodeRoom]:
+        """Return the nodes' rooms; nothing is free on one that takes no such pod now."""
+        used = self._occupancy.used(nodes)
+        rooms = [(node, node_room(node, used)) for node in nodes]
+        return [
+            found if takes_now(pod.view.spec, node) else NodeRoom(found.name, found.total, {}) for node, found in rooms
+        ]
+
+    def _offer(self, pod: Doc[Any], pool: Doc[Any]) -> tuple[Offer, Json]:
+        """Return what a pool would mean for the pod, and the pod as it would run there."""
+        data = DataPlane(self._resolver, self._capabilities_of(pool))
+        access = data.access(pod.namespace, dict.fromkeys(claims_mounted(pod.raw), True), pool)
+        against = access.refusal or next((each.why_not_ready for each in access.data if not each.is_ready), "")
+        injected = pod.raw
+        if not against:
+            try:
+                injected = data.inject(pod.raw, pool)
+            except HeadraceError as error:
+                against = error.what
+        members = [node for node in self._nodes.list() if is_member(pool, node)]
+        needs = renamed(pool, need(injected))
+        offer = Offer(
+            pool=pool.name,
+            needs=needs,
+            room=room(pool, members, self._occupancy.used(members)),
+            price_per_s=card(pool.spec).per_second(needs),
+            against=against,
+        )
+        return offer, injected
 
     def _native(self, pod: Doc[Any], where: Destination) -> Json:
         """Keep it away from the nodes it could come to and where nothing would mount its claims."""
@@ -67,7 +117,8 @@ class PodInjector:
         return pin(pod.raw, Capabilities(native_nodes=expressions))
 
     def _foreign(self, pod: Doc[Any], where: Destination) -> Json:
-        pools = where.strangers or self._all_strangers(pod)
+        asked = where.strangers or self._all_strangers(pod)
+        pools = self._permitted(pod, asked)
         modes = {mode_of(pool) for pool in pools}
         if len(modes) != 1:
             raise Denied(_undecided(pod, pools), hint=_choose(pools))
@@ -77,7 +128,23 @@ class PodInjector:
         except HeadraceError as error:
             what = f"Pod {_name(pod)} cannot be given its data: {error.what}"
             raise Denied(what, hint=error.hint, code=error.code) from error
-        return pin(result, Capabilities(native_nodes=_only(pools))) if where.may_be_native else result
+        narrowed = where.may_be_native or len(pools) < len(asked)
+        return pin(result, Capabilities(native_nodes=_only(pools))) if narrowed else result
+
+    def _permitted(self, pod: Doc[Any], pools: Sequence[Doc[Any]]) -> tuple[Doc[Any], ...]:
+        """Return the pools to which the owners of all its claims let it go; raises Denied where they leave none."""
+        left = tuple(pools)
+        for claim in claims_mounted(pod.raw):
+            allowed = self._resolver.allowed_pools(Ref(pod.namespace, claim))
+            before, left = left, tuple(pool for pool in left if allowed is None or pool.name in allowed)
+            if before and not left:
+                raise Denied(
+                    f"Pod {_name(pod)} can only come to {', '.join(pool.name for pool in before)}, and claim {claim} may "
+                    f"only go to these pools: {', '.join(sorted(allowed or ())) or 'none'}.",
+                    hint=f"Send it there, or have the claim's owner change the annotation {POOLS_ANNOTATION}.",
+                    code="PoolNotAllowed",
+                )
+        return left
 
     def _all_strangers(self, pod: Doc[Any]) -> tuple[Doc[Any], ...]:
         """Return the pools a pod that asks for sidecars is sent to, when none of their nodes is there yet."""
@@ -130,6 +197,13 @@ def _choose(pools: Sequence[Doc[Any]]) -> str:
     if not pools:
         return "Remove the label."
     return f"Name one in its nodeSelector, such as {POOL_LABEL}: {pools[0].name}."
+
+
+def _annotated(pod: Json, choice: Choice) -> Json:
+    """Leave the reason on the pod: whoever made it through a controller sees no warning."""
+    meta = pod.get("metadata") or {}
+    annotations = {**(meta.get("annotations") or {}), POOL_CHOICE_ANNOTATION: choice.why}
+    return {**pod, "metadata": {**meta, "annotations": annotations}}
 
 
 def _name(pod: Doc[Any]) -> str:

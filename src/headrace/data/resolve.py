@@ -61,6 +61,12 @@ class Resolver:
         doc = self._claims.get(claim)
         return doc is not None and self._behind(doc) is not None
 
+    def allowed_pools(self, claim: Ref) -> frozenset[str] | None:
+        """Return the only pools that a claim may go to; None where nobody says anything, or there is no such claim."""
+        doc = self._claims.get(claim)
+        behind = self._behind(doc) if doc is not None else None
+        return allowed_pools(doc, self._datasets.get(behind) if behind is not None else None)
+
     def datasets_of(self, pod: Json) -> Mapping[str, ResolvedDataset]:
         """Return the datasets of a pod's claims, by claim; ordinary and missing claims are left out.
 

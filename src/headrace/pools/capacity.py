@@ -6,7 +6,7 @@ Serverless pools are limits: what may be rented at once, minus what our pods the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -65,27 +65,48 @@ def measure(pool: Doc[Any], nodes: Sequence[Doc[Any]], pods: Sequence[Doc[Any]])
         nodes: all nodes; those of other pools are left out here.
         pods: all pods that are bound or ours; those that have ended are left out here.
     """
-    names = {gpu["resource"]: f"gpu/{model}" for model, gpu in (pool.spec.get("gpus") or {}).items()}
-    members = [node for node in nodes if is_member(pool, node)]
+    return room(pool, nodes, usage(pods))
+
+
+def usage(pods: Iterable[Doc[Any]]) -> dict[str, dict[str, int]]:
+    """Return what pods ask of the nodes they are bound to, by node; those that have ended ask nothing any more."""
     used: dict[str, dict[str, int]] = {}
     for pod in pods:
         node = pod.spec.get("nodeName")
         if node and pod.status.get("phase") not in {"Succeeded", "Failed"}:
-            used[node] = amounts.add(used.get(node, {}), {**_renamed(pod_requests(pod.raw), names), "pods": 1})
-    rooms = []
-    for node in members:
-        total = _renamed(node.status.get("allocatable") or {}, names)
-        free = amounts.subtract(total, used.get(node.name, {})) if is_ready(node) else {}
-        rooms.append(NodeRoom(node.name, total, free))
-    total = amounts.add(*(room.total for room in rooms))
-    free = amounts.add(*(room.free for room in rooms))
+            used[node] = amounts.add(used.get(node, {}), need(pod.raw))
+    return used
+
+
+def need(pod: Json) -> dict[str, int]:
+    """Return what a pod asks of a node, by Kubernetes' names, its one of the `pods` that a node takes included."""
+    return {**amounts.parse(pod_requests(pod)), "pods": 1}
+
+
+def room(pool: Doc[Any], nodes: Sequence[Doc[Any]], used: Mapping[str, Amounts]) -> Room:
+    """Return a pool's room where its nodes' use is known (`usage`)."""
+    members = [in_pools_words(pool, node_room(node, used)) for node in nodes if is_member(pool, node)]
     limit = pool.spec.get("capacity")
     if not limit:
-        return Room(total, free, tuple(rooms))
+        total = amounts.add(*(each.total for each in members))
+        return Room(total, amounts.add(*(each.free for each in members)), tuple(members))
     allowed = amounts.parse(limit)
-    taken = amounts.add(*(used.get(room.name, {}) for room in rooms))
-    return Room(allowed, {n: a - taken.get(n, 0) for n, a in allowed.items()}, tuple(rooms), allowed)
+    taken = renamed(pool, amounts.add(*(used.get(each.name, {}) for each in members)))
+    return Room(allowed, {n: a - taken.get(n, 0) for n, a in allowed.items()}, tuple(members), allowed)
 
 
-def _renamed(quantities: Mapping[str, Any], names: dict[str, str]) -> dict[str, int]:
-    return amounts.parse({names.get(name, name): value for name, value in quantities.items()})
+def node_room(node: Doc[Any], used: Mapping[str, Amounts]) -> NodeRoom:
+    """Return a node's room by Kubernetes' names."""
+    total = amounts.parse(node.status.get("allocatable") or {})
+    free = amounts.subtract(total, used.get(node.name, {})) if is_ready(node) else {}
+    return NodeRoom(node.name, total, free)
+
+
+def in_pools_words(pool: Doc[Any], found: NodeRoom) -> NodeRoom:
+    return NodeRoom(found.name, renamed(pool, found.total), renamed(pool, found.free))
+
+
+def renamed(pool: Doc[Any], found: Amounts) -> dict[str, int]:
+    """Return amounts by a pool's names: `gpu/<model>` in place of the resource that its nodes call a GPU."""
+    names = {gpu["resource"]: f"gpu/{model}" for model, gpu in (pool.spec.get("gpus") or {}).items()}
+    return {names.get(name, name): amount for name, amount in found.items()}

@@ -13,11 +13,12 @@ from headrace.admission.chain import admitters
 from headrace.admission.injector import PodInjector
 from headrace.cluster.cache import Cache
 from headrace.cluster.fake import FakeCluster
+from headrace.cluster.protocol import MergePatch
 from headrace.data.client import ClientTools
 from headrace.data.modes.mode import Capabilities
 from headrace.data.resolve import Resolver
 from headrace.data.runtime.observe import DatasetObserver
-from headrace.data.wrapper.objects import dataset_body, runtime_body
+from headrace.data.wrapper.objects import dataset_body, dataset_ref, runtime_body
 from headrace.engine.pipeline.request import AdmissionRequest, Admitter, User
 from headrace.errors import Denied
 from headrace.spec.kind import Doc, Json, Kind
@@ -47,9 +48,10 @@ def obj(kind: Kind[Any], name: str, **fields: Any) -> Json:
     return {"apiVersion": kind.api_version, "kind": kind.name, "metadata": meta, **fields}
 
 
-def node(name: str, labels: dict[str, str], *taints: str) -> Json:
-    spec = {"taints": [{"key": taint, "effect": "NoSchedule"} for taint in taints]}
-    return obj(NODE, name, metadata={"labels": labels}, spec=spec)
+def node(name: str, labels: dict[str, str], *taints: str, cpu: int = 0, **spec: Any) -> Json:
+    spec["taints"] = [{"key": taint, "effect": "NoSchedule"} for taint in taints]
+    ready = {"conditions": [{"type": "Ready", "status": "True"}], "allocatable": {"cpu": cpu, "pods": 9}}
+    return obj(NODE, name, metadata={"labels": labels}, spec=spec, status=ready)
 
 
 def pool(name: str, mode: str, selector: dict[str, str] | None = None) -> Json:
@@ -83,7 +85,8 @@ class World:
         profile = {"fileSystemType": "starfs", "fuse": {"image": "starfs:1"}}
         self.cluster.seed(THIN_RUNTIME_PROFILE, obj(THIN_RUNTIME_PROFILE, "juicefs", spec=profile))
         doc = Doc(PERSISTENT_VOLUME_CLAIM, claim)
-        self.cluster.seed(DATASET, {**dataset_body(doc), "status": {"phase": "Bound"}})
+        verified = {"phase": "Bound", "pools": [{"pool": "cloud", "verified": "True"}]}
+        self.cluster.seed(DATASET, {**dataset_body(doc), "status": verified})
         self.cluster.seed(THIN_RUNTIME, runtime_body(doc, "juicefs"))
 
     def put(self, *objects: Json) -> None:
@@ -95,11 +98,15 @@ class World:
         await anyio.sleep(1)
 
     async def admit(self, pod: Json, user: str = "ann") -> Json | None:
+        return (await self.answer(pod, user))[0]
+
+    async def answer(self, pod: Json, user: str = "ann") -> tuple[Json | None, list[str]]:
+        """Return what becomes of a pod, and the warnings."""
         await self.synced()
         request = AdmissionRequest(
             user=User(user), operation="CREATE", kind=POD, namespace="vision", name=pod["metadata"]["name"], object=pod
         )
-        return await self.injector.admit(request)
+        return await self.injector.admit(request), request.warnings
 
 
 @pytest.fixture
@@ -254,6 +261,107 @@ async def test_an_injected_pod_is_admitted_again_unchanged(world: World) -> None
     assert once is not None
     twice = await world.admit(once)
     assert twice is None
+
+
+# -- a pod that says it may go to the cloud too ------------------------------------------------------------------------
+
+TAINT = "virtual-kubelet.io/provider"
+TOLERANT = {"tolerations": [{"key": TAINT, "operator": "Exists"}]}
+CHOICE = "headrace.io/pool-choice"
+
+
+def wanting(cpu: int, claim: str = "starfs", **spec: Any) -> Json:
+    made = pod(claim, **{**TOLERANT, **spec})
+    made["spec"]["containers"][0]["resources"] = {"requests": {"cpu": cpu}}
+    return made
+
+
+def peak(world: World, own_cpu: int = 4, **own: Any) -> None:
+    """Own node and cloud node with room, the cloud's with a taint of its own."""
+    world.put(node("own-1", {"headrace.io/pool": "own"}, cpu=own_cpu, **own))
+    world.put(node("cloud-1", {"headrace.io/pool": "cloud"}, TAINT, cpu=64))
+
+
+async def test_a_pod_that_tolerates_the_clouds_taint_stays_at_home_while_there_is_room(world: World) -> None:
+    peak(world)
+    result, warnings = await world.answer(wanting(4))
+    assert not is_injected(result)
+    assert requirement(result) == [{"key": "headrace.io/pool", "operator": "NotIn", "values": ["cloud"]}]
+    assert result is not None
+    assert result["metadata"]["annotations"][CHOICE].startswith(
+        "Stays on nodes with the storage's own driver: own-1 has"
+    )
+    assert warnings == []
+    assert await world.admit(result) is None
+
+
+@pytest.mark.parametrize("own", [{"own_cpu": 3}, {"unschedulable": True}])
+async def test_it_goes_to_the_cloud_with_its_client_when_there_is_none(world: World, own: dict[str, Any]) -> None:
+    peak(world, **own)
+    result, warnings = await world.answer(wanting(4))
+    assert is_injected(result)
+    assert result is not None
+    assert requirement(result) == [{"key": "headrace.io/pool", "operator": "In", "values": ["cloud"]}]
+    assert [f"Pod train: {result['metadata']['annotations'][CHOICE]}"] == warnings
+    assert "Goes to pool cloud, whose taint it tolerates: no node" in warnings[0]
+    assert await world.admit(result) is None
+
+
+async def test_pods_on_their_way_take_room_too(world: World) -> None:
+    """Two pods in one moment: the second is not sent after the first into the same hole."""
+    peak(world)
+    world.put({**wanting(2), "metadata": {"name": "first", "namespace": "vision", "uid": "1"}})
+    assert not is_injected(await world.admit(wanting(2)))
+    assert is_injected(await world.admit(wanting(3)))
+    bound = {**wanting(4), "metadata": {"name": "first", "namespace": "vision", "uid": "1"}}
+    bound["spec"]["nodeName"] = "own-1"
+    world.put(bound)
+    assert is_injected(await world.admit(wanting(1)))
+
+
+@pytest.mark.parametrize(
+    "tolerations",
+    [
+        [{"operator": "Exists"}],
+        [{"key": "own/gpu", "operator": "Exists"}, {"operator": "Exists", "effect": "NoSchedule"}],
+    ],
+)
+async def test_who_tolerates_everything_has_not_asked_for_the_cloud(world: World, tolerations: list[Json]) -> None:
+    world.put(node("own-1", {"headrace.io/pool": "own"}, "own/gpu", cpu=0))
+    world.put(node("cloud-1", {"headrace.io/pool": "cloud"}, TAINT, "own/gpu", cpu=64))
+    assert not is_injected(await world.admit(wanting(4, tolerations=tolerations)))
+    assert is_injected(await world.admit(wanting(4, tolerations=[*tolerations, *TOLERANT["tolerations"]])))
+
+
+async def test_data_that_cannot_go_there_keeps_it_at_home_and_says_why(world: World) -> None:
+    peak(world, own_cpu=4, unschedulable=True)
+    claim = Doc(PERSISTENT_VOLUME_CLAIM, obj(PERSISTENT_VOLUME_CLAIM, "starfs"))
+    failed = {"phase": "Bound", "pools": [{"pool": "cloud", "verified": "False", "message": "no such host"}]}
+    await world.cluster.patch(DATASET, dataset_ref(claim.ref), MergePatch({"status": failed}), subresource="status")
+    result, [warning] = await world.answer(wanting(4))
+    assert not is_injected(result)
+    assert "it cannot go to pool cloud: Claim vision/starfs could not be mounted in pool cloud: no such host" in warning
+
+
+async def test_a_claim_that_is_not_shared_keeps_the_whole_pod_at_home(world: World) -> None:
+    peak(world, unschedulable=True)
+    both = wanting(4)
+    both["spec"]["volumes"].append({"name": "e", "persistentVolumeClaim": {"claimName": "plain"}})
+    result, [warning] = await world.answer(both)
+    assert not is_injected(result)
+    assert "Claim vision/plain has no label" in warning
+
+
+async def test_where_a_claim_may_go_holds_for_pods_of_others_too(world: World) -> None:
+    claim = obj(PERSISTENT_VOLUME_CLAIM, "starfs")
+    only = MergePatch({"metadata": {"annotations": {"headrace.io/pools": "own, other"}}})
+    await world.cluster.patch(PERSISTENT_VOLUME_CLAIM, Doc(PERSISTENT_VOLUME_CLAIM, claim).ref, only)
+    with pytest.raises(Denied, match="can only come to cloud, and claim starfs may only go to these pools: other, own"):
+        await world.admit(pod(nodeSelector={"headrace.io/pool": "cloud"}))
+    world.put(pool("other", "broker"), node("other-1", {"headrace.io/pool": "other"}))
+    assert requirement(await world.admit(pod(labels=INJECT)))[0]["values"] == ["other"]
+    peak(world, unschedulable=True)
+    assert not is_injected(await world.admit(wanting(4)))
 
 
 # -- the other admitters ---------------------------------------------------------------------------------------------

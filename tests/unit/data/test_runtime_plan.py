@@ -60,7 +60,7 @@ def test_a_missing_profile_lists_those_there_are_nearest_first(make: Any) -> Non
     verdict = judge(parts)
     assert (verdict.phase, verdict.reason) == ("NotBound", "ProfileNotFound")
     assert "found: juicefs, " in verdict.message
-    assert "none yet" in judge(plain(make, profile=None)).message
+    assert "found: none." in judge(plain(make, profile=None)).message
 
 
 @pytest.mark.parametrize(
