@@ -3,7 +3,9 @@
 How a lease is kept apart from its holder's clock: a candidate measures, on its own clock, how long it has seen the
 lease unchanged. The holder stops work `lease_s - renew_deadline_s` before anybody may take the lease, counted from the
 moment its last successful renewal was *sent*; the cancel scope around its work carries that deadline, so work stops
-even if the renewal hangs. Writes are compare-and-swap, so two candidates cannot both win.
+even if the renewal hangs. Writes are compare-and-swap, so two candidates cannot both win. A process that was stopped
+itself (SIGSTOP, a frozen machine) goes on where it was before its event loop looks at any deadline: whoever writes asks
+`is_held` first (`cluster.fenced`).
 
 Source: client-go tools/leaderelection; the same timings.
 """
@@ -65,12 +67,18 @@ class Lease:
         self._clock = clock or SystemClock()
         self._log = logger(lease=str(ref), identity=identity)
         self._held: Doc[LeaseView] | None = None
+        self._safe_until_s = 0.0
         self._seen: tuple[str, float] = ("", 0.0)  # version of another's lease, and when we first saw it
 
     @property
     def is_leader(self) -> bool:
         """Whether the lease is held now, as far as this process may know."""
         return self._held is not None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else can have the lease at this very moment, however long this process was stopped."""
+        return self._held is not None and self._clock.monotonic_s() < self._safe_until_s
 
     async def lead(self, work: Callable[[], Awaitable[None]]) -> None:
         """Wait for the lease, run `work` while it is held, and again after it was lost; returns when `work` does.
@@ -100,10 +108,11 @@ class Lease:
     async def _acquire(self) -> float:
         """Wait until the lease is ours; return when the request that took it was sent."""
         while True:
-            sent_at_s = anyio.current_time()
+            sent_at_s, safe_until_s = anyio.current_time(), self._clock.monotonic_s() + self._renew_deadline_s
             try:
                 with anyio.fail_after(self._renew_deadline_s):
                     if await self._try_to_take():
+                        self._safe_until_s = safe_until_s
                         return sent_at_s
             except (HeadraceError, TimeoutError) as error:
                 self._log.info(RENEW_FAILED, error=str(error) or "no answer in time")
@@ -143,7 +152,7 @@ class Lease:
         """Move the fence with every renewal; end the work at once when the lease is another's."""
         while True:
             await anyio.sleep(self._pause.delay_s(1))
-            sent_at_s = anyio.current_time()
+            sent_at_s, safe_until_s = anyio.current_time(), self._clock.monotonic_s() + self._renew_deadline_s
             assert self._held is not None
             try:
                 self._held = await self._write(self._held, self._fields(self._now()))
@@ -153,7 +162,7 @@ class Lease:
             except HeadraceError as error:
                 self._log.info(RENEW_FAILED, error=str(error))
             else:
-                fence.deadline = sent_at_s + self._renew_deadline_s
+                fence.deadline, self._safe_until_s = sent_at_s + self._renew_deadline_s, safe_until_s
 
     async def _is_still_ours(self) -> bool:
         """Look again after a conflict: somebody may only have labelled the lease, or our own answer was lost."""

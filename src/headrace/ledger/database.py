@@ -29,6 +29,8 @@ _WRITES, _ALONE = "headrace_writes", "headrace_alone"
 _WRITERS_LOCK = 0x6865_6164_7261_6365  # "headrace": advisory locks are numbers, and others may use the database too
 _CONNECT_WITHIN_S = 10
 _STATEMENT_WITHIN_MS = 30_000
+# A process that was stopped in the middle of a write lets the next leader write before that one's statement times out.
+_IDLE_WITHIN_MS = 10_000
 # A server that vanishes without a word is noticed within a minute.
 _SOCKET = {"keepalives_idle": 20, "keepalives_interval": 10, "keepalives_count": 3, "tcp_user_timeout": 45_000}
 
@@ -165,6 +167,7 @@ def _open_server(url: URL) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         connection.exec_driver_sql(f"SET LOCAL statement_timeout = {_STATEMENT_WITHIN_MS}")
+        connection.exec_driver_sql(f"SET LOCAL idle_in_transaction_session_timeout = {_IDLE_WITHIN_MS}")
         if _writes(connection):
             # Durable even where the server's default is not: the pod goes when the commit has returned.
             connection.exec_driver_sql(

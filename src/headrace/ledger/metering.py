@@ -52,7 +52,11 @@ class Metering:
     async def _release(self, pod: Doc[Any]) -> None:
         index = pod.finalizers.index(METERED_FINALIZER)
         path = f"/metadata/finalizers/{index}"
-        operations = [{"op": "test", "path": path, "value": METERED_FINALIZER}, {"op": "remove", "path": path}]
+        operations = [
+            {"op": "test", "path": "/metadata/uid", "value": pod.uid},  # a pod's name may be a later one's by now
+            {"op": "test", "path": path, "value": METERED_FINALIZER},
+            {"op": "remove", "path": path},
+        ]
         with contextlib.suppress(NotFound):  # removed by hand; the events are committed all the same
             await self._cluster.patch(POD, pod.ref, JsonPatch(operations))
         self._committed -= {(pod.uid, "start"), (pod.uid, "end")}

@@ -25,6 +25,7 @@ from headrace.api.reads import Reads
 from headrace.clock import SystemClock
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Group
+from headrace.cluster.fenced import Fenced
 from headrace.cluster.lease import Lease
 from headrace.cluster.protocol import Cluster
 from headrace.cluster.spread import EachNamespace
@@ -116,8 +117,10 @@ async def _work(
         )
         code = await _code_store(settings, cluster, ledger, serving.certificate)
         cache = Cache(cluster, SCOPES)
+        lease = Lease(cluster, Ref(settings.namespace, CONTROLLER), _identity(), is_final=True)
+        leading = Fenced(cluster, lease)
         parts = controllers.build(
-            cluster,
+            leading,
             cache,
             clock=clock,
             tools=cluster_tools(),
@@ -126,9 +129,8 @@ async def _work(
             trusted=trusted,
             probe_image=settings.image,
         )
-        lease = Lease(cluster, Ref(settings.namespace, CONTROLLER), _identity(), is_final=True)
-        keeper = CertificateKeeper(cluster, settings.namespace, _hosts(settings), clock)
-        runnables = [*parts.runnables, Projects(cluster, cache).controller(), keeper]
+        keeper = CertificateKeeper(leading, settings.namespace, _hosts(settings), clock)
+        runnables = [*parts.runnables, Projects(leading, cache).controller(), keeper]
         metrics.append(Metrics(cache, runnables, lease))
         say("It has not read the cluster yet.")
         async with anyio.create_task_group() as tasks:

@@ -12,9 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 from sqlalchemy import text
+from tests.postgres import Postgres
 
 from headrace.errors import EngineFailed
-from headrace.ledger import usage
+from headrace.ledger import database, usage
 from headrace.ledger.database import Database
 from headrace.ledger.model import WHOLE_POD, Event, Subject
 from headrace.ledger.store import Ledger
@@ -82,7 +83,7 @@ def test_reading_may_be_narrowed(ledger: Ledger) -> None:
 
 def test_the_replay_shows_a_row_that_somebody_changed(ledger: Ledger, url: str) -> None:
     ledger.record([edge("start"), edge("end", 61)])
-    with _by_hand(url) as database, database.write() as connection:
+    with _by_hand(url) as stored, stored.write() as connection:
         connection.execute(text("UPDATE spans SET cost = '0.00'"))
     compared = usage.replay(ledger.events(), ledger.spans(), NOON)
     assert compared["equal"] is False
@@ -129,6 +130,26 @@ def test_two_writers_at_once_lose_nothing_and_bill_nothing_twice(url: str) -> No
     assert usage.replay(events, spans, NOON)["equal"] is True
 
 
+def test_a_writer_that_was_stopped_in_the_middle_keeps_nobody_from_writing(
+    server: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a leader that the kernel stopped: its connection is alive, and says nothing any more."""
+    monkeypatch.setattr(database, "_IDLE_WITHIN_MS", 200)
+    with server.database() as url, _by_hand(url) as stopped:
+        ledger = Ledger(url)
+
+        def stop_and_go_on() -> None:
+            with stopped.write() as connection:
+                connection.execute(text("SELECT 1"))
+                ledger.record([edge("start"), edge("end", 61)])
+                connection.execute(text("SELECT 1"))
+
+        with pytest.raises(EngineFailed, match="idle-in-transaction"):
+            stop_and_go_on()
+        assert [span.seconds for span in ledger.spans()] == [61]
+        ledger.close()
+
+
 def test_a_failure_in_the_middle_leaves_nothing(ledger: Ledger) -> None:
     impossible = msgspec.structs.replace(edge("end", 61), edge=None)  # no edge is no row: the second of the two fails
     with pytest.raises(EngineFailed, match="could not be written"):
@@ -138,8 +159,8 @@ def test_a_failure_in_the_middle_leaves_nothing(ledger: Ledger) -> None:
 
 @contextmanager
 def _by_hand(url: str) -> Iterator[Database]:
-    database = Database(url)
+    opened = Database(url)
     try:
-        yield database
+        yield opened
     finally:
-        database.close()
+        opened.close()
