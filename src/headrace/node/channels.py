@@ -16,7 +16,7 @@ import anyio
 
 from headrace.errors import HeadraceError, InvalidSpec
 from headrace.node.ports import PodPorts, carry
-from headrace.node.tunnel import IDLE_S, Messages
+from headrace.node.streams import IDLE_S, Messages
 
 BINARY, BASE64 = "v4.channel.k8s.io", "v4.base64.channel.k8s.io"
 _MESSAGES = 16

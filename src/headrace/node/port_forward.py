@@ -1,4 +1,4 @@
-"""Kubelet's `/portForward`: takes the WebSocket, finds the pod, and hands both to whoever speaks the subprotocol."""
+"""Kubelet's `/portForward`: takes the connection, finds the pod, and hands both to whoever speaks the subprotocol."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import anyio
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from headrace.errors import HeadraceError, InvalidSpec
 from headrace.node.channels import BASE64, BINARY, Channels, parse_ports
 from headrace.node.ports import PodPorts
+from headrace.node.streams import Messages
 from headrace.node.tunnel import Tunnel
+from headrace.node.upgrades import upgraded
 
-TUNNEL = "SPDY/3.1+portforward.k8s.io"
+SPDY = "portforward.k8s.io"
+TUNNEL = f"SPDY/3.1+{SPDY}"
 SUBPROTOCOLS = (TUNNEL, BINARY, BASE64)
 _GOODBYE_S = 2.0
 
@@ -61,6 +65,19 @@ class PortForward:
         await _run(session, pod.until_gone)
         await messages.close()
 
+    async def serve_by_spdy(self, request: Request) -> Response:
+        """Forward ports over an upgraded connection, which each is told in its streams' headers."""
+        path = request.path_params
+        try:
+            pod = self._find(path["namespace"], path["pod"], path.get("uid", ""))
+        except HeadraceError as error:
+            return PlainTextResponse(str(error), error.http_status)
+
+        async def serve(messages: Messages, _protocol: str) -> None:
+            await _run(Tunnel(messages, pod), pod.until_gone)
+
+        return upgraded(request, (SPDY,), serve)
+
 
 async def _run(session: _Session, until_gone: Callable[[], Awaitable[None]]) -> None:
     """Serve until the session is over or the pod is, of which the client is told."""
@@ -78,7 +95,7 @@ async def _run(session: _Session, until_gone: Callable[[], Awaitable[None]]) -> 
 
 
 class _SocketMessages:
-    """`tunnel.Messages` over a WebSocket."""
+    """`streams.Messages` over a WebSocket."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -93,16 +110,17 @@ class _SocketMessages:
         data: bytes | None = message.get("bytes")
         return data if data is not None else str(message["text"])
 
-    async def send(self, message: bytes | str) -> None:
+    async def send(self, message: bytes | str) -> bool:
         if self._socket.application_state is not WebSocketState.CONNECTED:
-            return
+            return False
         try:
             if isinstance(message, str):
                 await self._socket.send_text(message)
             else:
                 await self._socket.send_bytes(message)
         except (WebSocketDisconnect, RuntimeError):
-            return  # gone; `receive` says so
+            return False
+        return True
 
     async def close(self) -> None:
         if self._socket.application_state is WebSocketState.CONNECTED:

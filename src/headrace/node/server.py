@@ -1,38 +1,40 @@
-"""The node's HTTPS endpoint, with kubelet's paths: logs, exec, ports, pods, healthz. The façade is its only caller.
+"""The node's HTTPS endpoint, with kubelet's paths: logs, exec, ports, pods, healthz.
 
-Roles give it TLS and ask for the façade's client certificate; nothing here is for anybody else's eyes.
-Source: kubernetes `pkg/kubelet/server/server.go`; `k8s.io/kubelet/pkg/cri/streaming/remotecommand` (WebSocket
-protocols `v4.channel.k8s.io` and `v5.channel.k8s.io`: the first byte of a message is its channel).
+Its callers are API servers: the façade speaks WebSocket, kube-apiserver SPDY for its clients of either kind. Roles give
+it TLS and decide who is let in; nothing here is for anybody else's eyes.
+Source: kubernetes `pkg/kubelet/server/server.go`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 import anyio
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket
 
 from headrace.clock import Clock, parse_time
 from headrace.errors import HeadraceError, InvalidSpec
 from headrace.node import exec as commands
+from headrace.node import remote_command
 from headrace.node.logs import LogOptions
 from headrace.node.port_forward import PortForward
 from headrace.node.ports import PodPorts
+from headrace.node.remote_command import Session, Wanted, exit_status
+from headrace.node.streams import Messages
+from headrace.node.upgrades import upgraded
 from headrace.spec.kind import Json
 
 LogSink = Callable[[bytes], Awaitable[None]]
 LogSource = Callable[[LogSink], Awaitable[None]]
 
-_PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
-_STDIN, _ERROR, _RESIZE, _CLOSE = 0, 3, 4, 255
+_METHODS = ["GET", "POST"]
 _YES = frozenset({"1", "true", "True"})
 
 
@@ -81,11 +83,13 @@ def app(node: NodeView, clock: Clock) -> Starlette:
             Route("/containerLogs/{namespace}/{pod}/{container}", endpoint.logs),
             WebSocketRoute("/exec/{namespace}/{pod}/{container}", endpoint.exec),
             WebSocketRoute("/exec/{namespace}/{pod}/{uid}/{container}", endpoint.exec),
+            Route("/exec/{namespace}/{pod}/{container}", endpoint.exec_by_spdy, methods=_METHODS),
+            Route("/exec/{namespace}/{pod}/{uid}/{container}", endpoint.exec_by_spdy, methods=_METHODS),
             WebSocketRoute("/portForward/{namespace}/{pod}", forward.serve),
             WebSocketRoute("/portForward/{namespace}/{pod}/{uid}", forward.serve),
-            Route("/exec/{rest:path}", endpoint.not_by_spdy, methods=["GET", "POST"]),
-            Route("/attach/{rest:path}", endpoint.unsupported, methods=["GET", "POST"]),
-            Route("/portForward/{rest:path}", endpoint.not_by_spdy, methods=["GET", "POST"]),
+            Route("/portForward/{namespace}/{pod}", forward.serve_by_spdy, methods=_METHODS),
+            Route("/portForward/{namespace}/{pod}/{uid}", forward.serve_by_spdy, methods=_METHODS),
+            Route("/attach/{rest:path}", endpoint.unsupported, methods=_METHODS),
         ]
     )
 
@@ -113,36 +117,43 @@ class _Endpoint:
         return _Streamed(source)
 
     async def exec(self, socket: WebSocket) -> None:
-        path, query = socket.path_params, socket.query_params
-        where = (path["namespace"], path["pod"], path["container"])
         offered = socket.scope.get("subprotocols", ())
-        chosen = next((name for name in _PROTOCOLS if name in offered), None)
+        chosen = next((name for name in remote_command.PROTOCOLS if name in offered), None)
         try:
-            argv = query.getlist("command")
-            if chosen is None or not argv:
-                raise InvalidSpec(f"exec needs a command and one of the subprotocols {', '.join(_PROTOCOLS)}.")
-            self._node.check_running(*where)
+            if chosen is None:
+                raise InvalidSpec(f"exec needs one of the subprotocols {', '.join(remote_command.PROTOCOLS)}.")
+            _, _, session = self._exec(socket)
         except HeadraceError as error:
             await socket.send_denial_response(PlainTextResponse(str(error), error.http_status))
             return
         await socket.accept(subprotocol=chosen)
-        channel = _SocketChannel(socket)
-        try:
-            stdin, tty = query.get("input") in _YES, query.get("tty") in _YES
-            code = await self._node.exec(*where, argv, channel, stdin=stdin, tty=tty)
-            status = _exit_status(code)
-        except HeadraceError as error:
-            status = {
-                "metadata": {},
-                "status": "Failure",
-                "reason": "InternalError",
-                "message": str(error),
-                "code": 500,
-            }
-        await channel.finish(status)
+        await remote_command.over_websocket(socket, session)
 
-    async def not_by_spdy(self, request: Request) -> Response:
-        return PlainTextResponse(f"{request.url.path.split('/')[1]} is served by WebSocket only", 400)
+    async def exec_by_spdy(self, request: Request) -> Response:
+        try:
+            name, asked, session = self._exec(request)
+        except HeadraceError as error:
+            return PlainTextResponse(str(error), error.http_status)
+
+        async def serve(messages: Messages, _protocol: str) -> None:
+            await remote_command.over_spdy(messages, name, asked, session)
+
+        return upgraded(request, remote_command.PROTOCOLS, serve)
+
+    def _exec(self, request: HTTPConnection) -> tuple[str, Wanted, Session]:
+        """Return the name, the streams and what runs the command; raises what the client is to be told."""
+        path, query = request.path_params, request.query_params
+        where = (path["namespace"], path["pod"], path["container"])
+        argv = query.getlist("command")
+        if not argv:
+            raise InvalidSpec("exec needs a command.")
+        asked = remote_command.wanted(query)
+        self._node.check_running(*where)
+
+        async def session(channel: commands.Channel) -> Json:
+            return exit_status(await self._node.exec(*where, argv, channel, stdin=asked.stdin, tty=asked.tty))
+
+        return "/".join(where), asked, session
 
     async def unsupported(self, request: Request) -> Response:
         return PlainTextResponse(
@@ -164,18 +175,6 @@ def _log_options(query: Mapping[str, str], now: dt.datetime) -> LogOptions:
         )
     except ValueError as error:
         raise InvalidSpec(f"The log options cannot be read: {error}.") from error
-
-
-def _exit_status(code: int) -> Json:
-    if code == 0:
-        return {"metadata": {}, "status": "Success"}
-    return {
-        "metadata": {},
-        "status": "Failure",
-        "message": f"command terminated with non-zero exit code: {code}",
-        "reason": "NonZeroExitCode",
-        "details": {"causes": [{"reason": "ExitCode", "message": str(code)}]},
-    }
 
 
 class _Streamed(Response):
@@ -203,44 +202,3 @@ class _Streamed(Response):
             await self._source(sink)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             tasks.cancel_scope.cancel()
-
-
-class _SocketChannel:
-    """`commands.Channel` over a WebSocket."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
-        self._sending = anyio.Lock()
-
-    async def send(self, stream: int, data: bytes) -> None:
-        async with self._sending:
-            if self._socket.application_state is not WebSocketState.CONNECTED:
-                return
-            try:
-                await self._socket.send_bytes(bytes([stream]) + data)
-            except (WebSocketDisconnect, RuntimeError):
-                return  # gone; `receive` says so
-
-    async def receive(self) -> bytes | commands.Resize | None:
-        while True:
-            try:
-                message = await self._socket.receive_bytes()
-            except (WebSocketDisconnect, KeyError, RuntimeError) as error:
-                raise anyio.EndOfStream from error
-            channel, data = (message[0], message[1:]) if message else (_STDIN, b"")
-            if channel == _STDIN and data:
-                return data
-            if channel == _CLOSE and data[:1] == bytes([_STDIN]):
-                return None
-            if channel == _RESIZE:
-                size = json.loads(data)
-                return commands.Resize(int(size["Width"]), int(size["Height"]))
-
-    async def finish(self, status: Json) -> None:
-        """Send the status on the error channel and close."""
-        await self.send(_ERROR, json.dumps(status).encode())
-        if self._socket.application_state is WebSocketState.CONNECTED:
-            try:
-                await self._socket.close(1000)
-            except (WebSocketDisconnect, RuntimeError):
-                return  # the client hung up first

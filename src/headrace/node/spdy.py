@@ -1,6 +1,6 @@
-"""SPDY/3.1 frames: bytes in, frames out, and back. Pure; what a connection does with them is `tunnel.py`'s.
+"""SPDY/3.1 frames: bytes in, frames out, and back. Pure; what a connection does with them is `streams.py`'s.
 
-Kubernetes forwards ports in SPDY streams, and its clients speak it still, inside a WebSocket. Credentials and
+Kubernetes' API servers speak it to kubelets, and its clients to forward ports, inside a WebSocket. Credentials and
 unidirectional streams are nobody's concern any more; frames of unknown types are passed over, as the draft demands.
 Source: SPDY Protocol Draft 3.1, sections 2.2 (framing), 2.6 (control frames), 2.6.10 (header block);
 `github.com/moby/spdystream`, which is at the other end of every kubectl.

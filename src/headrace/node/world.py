@@ -85,6 +85,11 @@ class Exec:
         self._ended = anyio.Event()
         self._exit_code: int | None = None
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more, or nobody will ever know."""
+        return self._ended.is_set()
+
     async def wait(self) -> int:
         """Return the command's exit code; raises Unavailable when the world was lost meanwhile."""
         await self._ended.wait()

@@ -29,6 +29,7 @@ from headrace.roles.bootstrap import CLOUD_TAINT
 from headrace.roles.driver import make_driver
 from headrace.roles.serving import Server, bind
 from headrace.roles.settings_file import CLOUD, NODES, OWN, Capacity, UpSettings
+from headrace.roles.upgrading import UpgradingProtocol
 from headrace.settings import Home
 from headrace.spec.names import POOL_LABEL
 
@@ -109,6 +110,7 @@ def _server(
     certificate = authority.server(f"node-{name}")
     options = {
         **UVICORN_OPTIONS,
+        "http": UpgradingProtocol,
         "ssl_ca_certs": str(authority.certificate),
         "ssl_cert_reqs": int(ssl.CERT_REQUIRED),
     }

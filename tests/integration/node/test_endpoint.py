@@ -41,7 +41,9 @@ async def execute(
     """Run a command as kubectl does; return stdout, stderr and the status."""
     if stdin is not None:
         flags["input"] = "1"
-    query = "&".join([*(f"command={word}" for word in argv), "output=1", *(f"{k}={v}" for k, v in flags.items())])
+    query = "&".join(
+        [*(f"command={word}" for word in argv), "output=1", "error=1", *(f"{k}={v}" for k, v in flags.items())]
+    )
     out: dict[int, bytes] = {1: b"", 2: b"", 3: b""}
     url = f"ws://{host}/exec/ns/p/app?{query}"
     async with connect(url, subprotocols=[protocol], proxy=None) as ws:  # type: ignore[list-item]
@@ -105,8 +107,8 @@ async def test_what_cannot_be_executed_is_said_before_the_handshake(node: Any) -
         await node.submit(SLEEP)
         await node.until_phase("Running")
         for path, code in (
-            ("/exec/ns/none/app?command=true", 404),
-            ("/exec/ns/p/none?command=true", 404),
+            ("/exec/ns/none/app?command=true&output=1", 404),
+            ("/exec/ns/p/none?command=true&output=1", 404),
             ("/exec/ns/p/app?output=1", 422),
         ):
             with pytest.raises(InvalidStatus) as refused:

@@ -42,8 +42,9 @@ class Line:
     async def receive(self) -> bytes | str:
         return await self._from_client.receive()
 
-    async def send(self, message: bytes | str) -> None:
+    async def send(self, message: bytes | str) -> bool:
         await self._to_client.send(message)
+        return True
 
     async def say(self, *frames: spdy.Frame) -> None:
         for frame in frames:
