@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from headrace.api.front_proxy import Caller, FrontProxy, access_review, caller
+from headrace.api.front_proxy import FrontProxy, attributes, caller
 from headrace.api.reads import status_of
 from headrace.clock import Clock
+from headrace.cluster.access import AccessReviews
 from headrace.cluster.protocol import Cluster
 from headrace.errors import Denied, HeadraceError
-from headrace.spec.kind import Json
 
-REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
 _ALLOWED_FOR_S, _DENIED_FOR_S = 10.0, 5.0
 """A right that was taken away holds for so long, as in Kubernetes' own webhook authoriser, which says minutes."""
-_REMEMBERED = 2048
 
 
 class Delegated:
@@ -35,9 +31,7 @@ class Delegated:
     def __init__(self, app: ASGIApp, *, proxy: Callable[[], FrontProxy], cluster: Cluster, clock: Clock) -> None:
         self._app = app
         self._proxy = proxy
-        self._cluster = cluster
-        self._clock = clock
-        self._known: OrderedDict[bytes, tuple[float, str]] = OrderedDict()
+        self._access = AccessReviews(cluster, clock, allowed_for_s=_ALLOWED_FOR_S, denied_for_s=_DENIED_FOR_S)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -57,24 +51,6 @@ class Delegated:
             raise Denied(
                 "The request does not say for whom it is made.", hint="Ask the API server.", code="Unauthorized"
             )
-        why_not = await self._refusal(who, method, path)
+        why_not = await self._access.refusal(who, attributes(method, path))
         if why_not:
             raise Denied(f"{who.name} cannot {method} {path}: {why_not}.", hint="Ask for a role that allows it.")
-
-    async def _refusal(self, who: Caller, method: str, path: str) -> str:
-        """Return why not; empty when it is allowed. Answers are remembered for a few seconds."""
-        review = access_review(who, method, path)
-        key = msgspec.json.encode(review)
-        until_s, why_not = self._known.get(key, (0.0, ""))
-        if self._clock.monotonic_s() < until_s:
-            return why_not
-        answer: Json = await self._cluster.request("POST", REVIEWS, body=review)
-        status: dict[str, Any] = answer.get("status") or {}
-        is_allowed = status.get("allowed") is True and not status.get("denied")
-        why_not = "" if is_allowed else str(status.get("reason") or "no role allows it").rstrip(".")
-        lasts_s = _ALLOWED_FOR_S if is_allowed else _DENIED_FOR_S
-        self._known[key] = (self._clock.monotonic_s() + lasts_s, why_not)
-        self._known.move_to_end(key)
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
-        return why_not

@@ -9,12 +9,13 @@ Source: Kubernetes documentation, "Configure the Aggregation Layer"; apiserver `
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 
+from headrace.cluster.access import Caller
 from headrace.errors import EngineFailed
 from headrace.spec.kind import Json, Ref
 
@@ -39,15 +40,6 @@ class FrontProxy(msgspec.Struct, frozen=True, kw_only=True):
     group_headers: tuple[str, ...]
     uid_headers: tuple[str, ...]
     extra_prefixes: tuple[str, ...]
-
-
-class Caller(msgspec.Struct, frozen=True, kw_only=True):
-    """Whom the API server speaks for."""
-
-    name: str
-    groups: tuple[str, ...] = ()
-    uid: str = ""
-    extra: Mapping[str, tuple[str, ...]] = {}
 
 
 def front_proxy(config_map: Json) -> FrontProxy:
@@ -102,21 +94,12 @@ def caller(headers: Sequence[tuple[str, str]], proxy: FrontProxy) -> Caller | No
     )
 
 
-def access_review(who: Caller, method: str, path: str) -> Json:
-    """Return the SubjectAccessReview that asks the cluster whether somebody may do this.
+def attributes(method: str, path: str) -> Json:
+    """Return what a request does, for a SubjectAccessReview.
 
-    The attributes are those that the API server itself finds in the path, so both decide alike.
+    It is what the API server itself finds in the path, so both decide alike.
+    Source: Kubernetes API access control, "Determine the request verb"; apiserver `request.NewRequestInfo`.
     """
-    spec: Json = {"user": who.name, "groups": list(who.groups), **_attributes(method, path)}
-    if who.uid:
-        spec["uid"] = who.uid
-    if who.extra:
-        spec["extra"] = {key: list(values) for key, values in who.extra.items()}
-    return {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
-
-
-def _attributes(method: str, path: str) -> Json:
-    """Source: Kubernetes API access control, "Determine the request verb"; apiserver `request.NewRequestInfo`."""
     verb = _VERBS.get(method, method.lower())
     parts = [unquote(part) for part in path.strip("/").split("/")]
     if len(parts) < 4 or parts[0] != "apis":

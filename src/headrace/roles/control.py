@@ -22,7 +22,7 @@ from headrace.engine.builtin.assembly import builtin_controllers
 from headrace.engine.client import LocalCluster
 from headrace.engine.facade.app import build_app, find_node
 from headrace.engine.facade.node_proxy import NodeProxy
-from headrace.engine.facade.options import UVICORN_OPTIONS
+from headrace.engine.facade.options import FACADE_USER, UVICORN_OPTIONS
 from headrace.engine.keyfiles import write_private
 from headrace.engine.pipeline.pipeline import Pipeline
 from headrace.engine.pipeline.request import LOOPBACK, SYSTEM
@@ -68,7 +68,7 @@ async def main(home: Home) -> None:
         )
         proxy = NodeProxy(
             authority=authority.certificate,
-            certificate=authority.client("facade", user="headrace:facade", groups=("system:masters",)),
+            certificate=authority.client("facade", user=FACADE_USER, groups=("system:masters",)),
             find_node=lambda name: find_node(pipeline, name),
         )
         cluster = LocalCluster(pipeline, SYSTEM, streams=AgentStreams(proxy), manager="headrace-control")

@@ -9,27 +9,27 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from socket import socket
 
 import anyio
-from starlette.applications import Starlette
 
 from headrace.clock import SystemClock
 from headrace.cluster.events import Recorder
 from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.remote.connection import BearerAuth, Connection, token_file
-from headrace.engine.facade.options import UVICORN_OPTIONS
+from headrace.engine.facade.options import FACADE_USER
 from headrace.engine.pki import Authority
 from headrace.node.agent import Agent
 from headrace.node.config import NodeConfig, measured_capacity
+from headrace.node.guard import CertificateAuthenticator, UserAuthorizer
 from headrace.node.world import WorldClient
 from headrace.roles import process, settings_file
 from headrace.roles.bootstrap import CLOUD_TAINT
 from headrace.roles.driver import make_driver
-from headrace.roles.serving import Server, bind
+from headrace.roles.endpoint import Endpoint, EndpointTls
+from headrace.roles.serving import bind
 from headrace.roles.settings_file import CLOUD, NODES, OWN, Capacity, UpSettings
-from headrace.roles.upgrading import UpgradingProtocol
 from headrace.settings import Home
 from headrace.spec.names import POOL_LABEL
 
@@ -65,7 +65,7 @@ async def _run_node(
         _cluster("driver", home, settings, authority) as objects,
     ):
         driver = make_driver(name, home, world, objects, settings, persistent=name == OWN)
-        serve = _server(name, authority, listener, on_started)
+        endpoint = _endpoint(name, authority, listener, on_started)
         agent = Agent(
             config,
             cluster=cluster,
@@ -76,7 +76,7 @@ async def _run_node(
         await process.until_ready(home.ready("control"))  # until here everything could be done without it
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(driver.run)
-            await agent.run(serve)
+            await agent.run(endpoint.serve)
 
 
 def _cluster(user: str, home: Home, settings: UpSettings, authority: Authority) -> RemoteCluster:
@@ -103,29 +103,17 @@ def _config(name: str, home: Home, settings: UpSettings, port: int) -> NodeConfi
     )
 
 
-def _server(
-    name: str, authority: Authority, listener: Any, on_started: Callable[[], None]
-) -> Callable[[Starlette], Coroutine[Any, Any, None]]:
-    """Return what serves a node's endpoint to the façade only: its client certificate is demanded."""
+def _endpoint(name: str, authority: Authority, listener: socket, on_started: Callable[[], None]) -> Endpoint:
+    """Return a node's endpoint, which is for the façade only."""
     certificate = authority.server(f"node-{name}")
-    options = {
-        **UVICORN_OPTIONS,
-        "http": UpgradingProtocol,
-        "ssl_ca_certs": str(authority.certificate),
-        "ssl_cert_reqs": int(ssl.CERT_REQUIRED),
-    }
-
-    async def serve(app: Starlette) -> None:
-        server = Server(
-            app,
-            certificate=str(certificate.certificate),
-            key=str(certificate.key),
-            options=options,
-            on_started=on_started,
-        )
-        await server.serve(sockets=[listener])
-
-    return serve
+    return Endpoint(
+        name,
+        listener,
+        EndpointTls(*certificate, authority.pem),
+        authenticator=CertificateAuthenticator(),
+        authorizer=UserAuthorizer([FACADE_USER]),
+        on_started=on_started,
+    )
 
 
 if __name__ == "__main__":

@@ -68,12 +68,17 @@ class UpgradingProtocol(HttpToolsProtocol):
     def _lost(self) -> None:
         self.connections.discard(self)
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether the connection was given away."""
+        return self.transport.get_protocol() is not self
+
     def shutdown(self) -> None:
         """End a connection that was given away, too, when the server stops."""
-        if self.transport.get_protocol() is self:
-            super().shutdown()
-        else:
+        if self.is_taken:
             self.transport.abort()
+        else:
+            super().shutdown()
 
 
 class Taken(asyncio.Protocol, ByteStream):

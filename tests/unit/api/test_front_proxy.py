@@ -14,9 +14,12 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from headrace.api.delegation import REVIEWS, Delegated
-from headrace.api.front_proxy import Caller, FrontProxy, access_review, caller, front_proxy
+from headrace.api.delegation import Delegated
+from headrace.api.front_proxy import FrontProxy, caller, front_proxy
+from headrace.api.front_proxy import attributes as attributes_of
 from headrace.clock import FakeClock
+from headrace.cluster.access import ACCESS_REVIEWS as REVIEWS
+from headrace.cluster.access import Caller, access_review
 from headrace.cluster.fake import FakeCluster
 from headrace.errors import EngineFailed, Unavailable
 from headrace.spec.kind import Json
@@ -86,14 +89,14 @@ def test_whom_headers_name(headers: Sequence[tuple[str, str]], found: Caller | N
     ],
 )
 def test_a_path_is_what_the_api_server_finds_in_it(method: str, path: str, attributes: Json) -> None:
-    review = access_review(Caller(name="ann", groups=("g",)), method, path)
+    review = access_review(Caller(name="ann", groups=("g",)), attributes_of(method, path))
     expected = {"group": "reads.headrace.io", "version": "v1alpha1", **attributes}
     assert review["spec"] == {"user": "ann", "groups": ["g"], "resourceAttributes": expected}
 
 
 @pytest.mark.parametrize("path", [READS, "/openapi/v3", "/"])
 def test_documents_are_no_resources(path: str) -> None:
-    review = access_review(Caller(name="ann"), "GET", path)
+    review = access_review(Caller(name="ann"), attributes_of("GET", path))
     assert review["spec"]["nonResourceAttributes"] == {"verb": "get", "path": path}
 
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+FACADE_USER = "headrace:facade"
+"""Whom the façade's client certificate names, when it calls nodes' agents."""
+
 UVICORN_OPTIONS: Mapping[str, Any] = {
     "http": "httptools",
     "ws": "headrace.engine.facade.websockets:KubernetesWebSockets",
