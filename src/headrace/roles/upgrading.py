@@ -105,7 +105,8 @@ class Taken(asyncio.Protocol, ByteStream):
 
     def eof_received(self) -> bool:
         self._end()
-        return True  # a client that will send nothing more may still read; over TLS it closes all the same
+        # A client that will send nothing more may still read, but TLS has no such clients.
+        return self._transport.get_extra_info("ssl_object") is None
 
     def connection_lost(self, _error: Exception | None) -> None:
         self._lost()

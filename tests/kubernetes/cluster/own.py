@@ -41,6 +41,16 @@ class OwnCluster:
         """The names of the nodes that were started."""
         return [each.name for each in self._started_nodes()]
 
+    @property
+    def address(self) -> str:
+        """This machine's address in the cluster's network, where its API server listens."""
+        return self._place().bridge_address
+
+    @property
+    def credentials(self) -> Credentials:
+        """The cluster's secrets."""
+        return Credentials(self._directory / "credentials")
+
     def start(self) -> None:
         """Start the control plane; a node is added with `add_node`. Raises `Missing` where this machine cannot."""
         programs.control_programs()
@@ -85,14 +95,11 @@ class OwnCluster:
     def _place(self) -> Place:
         return msgspec.json.decode(self._place_file.read_bytes(), type=Place)
 
-    def _credentials(self) -> Credentials:
-        return Credentials(self._directory / "credentials")
-
     def _control(self) -> Control:
-        return Control(self._place(), self._processes, self._credentials(), calls_pods=self._calls_pods)
+        return Control(self._place(), self._processes, self.credentials, calls_pods=self._calls_pods)
 
     def _node(self, index: int) -> Node:
-        return Node(self._place(), index, self._processes, self._credentials())
+        return Node(self._place(), index, self._processes, self.credentials)
 
     def _started_nodes(self) -> list[Node]:
         names = self._processes.names()
