@@ -25,7 +25,7 @@ from tests.contract.conftest import kubectl_path
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster.own import OwnCluster
 from tests.kubernetes.fixtures import wait
-from tests.kubernetes.virtual_node import virtual_node
+from tests.kubernetes.reached_node import virtual_node
 
 from headrace.sandbox.testing import missing_features
 from headrace.spec.kind import Json

@@ -1,5 +1,7 @@
 """What a request to a node's endpoint does, in the words that a cluster's roles are written in. Pure.
 
+In one thing stricter than a kubelet: running commands and reaching ports is always `create`. A kubelet takes the verb
+from HTTP's method, so that who may `get` nodes/proxy, as monitoring often may, runs commands by WebSocket.
 Source: kubernetes 1.36 `pkg/kubelet/server/auth.go` (with KubeletFineGrainedAuthz, which is GA); Kubernetes
 documentation, "Kubelet authentication/authorization".
 """
@@ -10,6 +12,7 @@ from headrace.spec.kind import Json
 
 _VERBS = {"POST": "create", "GET": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 
+_REACHING = ("/exec", "/attach", "/run", "/portForward")
 _FINE = {"/pods": "pods", "/runningpods": "pods", "/healthz": "healthz", "/configz": "configz"}
 """Besides `proxy`, which allows everything that has no word of its own."""
 
@@ -37,7 +40,8 @@ def attributes(node: str, method: str, path: str) -> list[Json]:
         method: of HTTP, GET for a WebSocket. One that Kubernetes has no verb for is asked about with none.
         path: decoded.
     """
-    verb = _VERBS.get(method, "")
+    is_reaching = any(_is_below(path, prefix) for prefix in _REACHING)
+    verb = "create" if is_reaching else _VERBS.get(method, "")
     return [
         {
             "resourceAttributes": {

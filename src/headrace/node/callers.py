@@ -19,6 +19,5 @@ def certificate_caller(certificate: bytes) -> Caller | None:
     subject = x509.load_der_x509_certificate(certificate).subject
     names = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
     groups = [str(each.value) for each in subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
-    if not names or not names[0]:
-        return None
-    return Caller(name=names[0], groups=(*groups, AUTHENTICATED))
+    # Of several names the last one counts, as in Go, whose reading of a certificate is everybody's here.
+    return Caller(name=names[-1], groups=(*groups, AUTHENTICATED)) if names and names[-1] else None

@@ -22,10 +22,6 @@ from headrace.spec.kind import Json
 CERTIFICATE = "client_certificate"
 """Where the scope's `state` has the client's certificate (DER), which TLS has checked; absent or empty for none."""
 
-ALLOWED_FOR_S, DENIED_FOR_S = 300.0, 30.0
-TOKENS_FOR_S = 120.0
-"""For how long answers hold: kubelet's `authorization.webhook` and `authentication.webhook`."""
-
 
 class Authenticator(Protocol):
     """Finds out who calls."""

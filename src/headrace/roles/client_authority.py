@@ -10,13 +10,13 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
+from headrace.api.front_proxy import CONFIGURATION
 from headrace.cluster.cache import Cache
 from headrace.cluster.protocol import Cluster, Scope
-from headrace.spec.kind import Doc, Ref
+from headrace.spec.kind import Doc
 from headrace.spec.kinds import CONFIG_MAP
 from headrace.telemetry import logger
 
-CONFIGURATION = Ref("kube-system", "extension-apiserver-authentication")
 CHANGED = "client_authority.changed"
 UNUSABLE = "client_authority.unusable"
 _KEY = "client-ca-file"
@@ -27,10 +27,12 @@ class ClientAuthority:
 
     Args:
         trust: raises `ssl.SSLError` for what is no certificate, and then goes on with what it had.
+        say: given the sentence why nobody can come with a certificate, and an empty one when somebody can.
     """
 
-    def __init__(self, cluster: Cluster, trust: Callable[[str], None]) -> None:
+    def __init__(self, cluster: Cluster, trust: Callable[[str], None], say: Callable[[str], None]) -> None:
         self._trust = trust
+        self._say = say
         self._told: str | None = None
         where = Scope(namespace=CONFIGURATION.namespace, fields=f"metadata.name={CONFIGURATION.name}")
         self._cache = Cache(cluster, {CONFIG_MAP: where})
@@ -50,6 +52,10 @@ class ClientAuthority:
             self._trust(found)
         except ssl.SSLError as error:
             logger().warning(UNUSABLE, config_map=str(CONFIGURATION), key=_KEY, error=str(error))
+            self._say(f"{_KEY} of ConfigMap {CONFIGURATION} cannot be used: {error}. The last one is.")
             return
         self._told = found
         logger().info(CHANGED, is_there=bool(found))
+        self._say(
+            "" if found else f"ConfigMap {CONFIGURATION} has no {_KEY}: callers need a token, also the API server."
+        )

@@ -14,57 +14,75 @@ from typing import Any
 
 from starlette.applications import Starlette
 
+from headrace.clock import Clock
+from headrace.cluster.access import AccessReviews, TokenReviews
+from headrace.cluster.protocol import Cluster
 from headrace.engine.facade.options import UVICORN_OPTIONS
-from headrace.node.guard import CERTIFICATE, Authenticator, Authorizer, Guard
+from headrace.node.guard import CERTIFICATE, Authenticator, Authorizer, ClusterAuthenticator, ClusterAuthorizer, Guard
 from headrace.roles.serving import Server
 from headrace.roles.upgrading import UpgradingProtocol
 
+ALLOWED_FOR_S, DENIED_FOR_S = 300.0, 30.0
+TOKENS_FOR_S = 120.0
+"""For how long the cluster's answers hold: kubelet's `authorization.webhook` and `authentication.webhook`."""
+
 
 class EndpointTls:
-    """What an endpoint shows, and whose certificates it takes. Either may change while it is served."""
+    """What an endpoint shows, and whose certificates it takes. Both may change while it is served.
 
-    def __init__(self, certificate: Path, key: Path, authorities: str) -> None:
-        self._files = (certificate, key)
+    While it has nothing to show every handshake fails.
+
+    Args:
+        authorities: PEM; nobody's certificate is taken without one.
+    """
+
+    def __init__(self, authorities: str = "") -> None:
+        self._shown: tuple[Path, Path | None] | None = None
         self._authorities = authorities
-        self.changed: Callable[[], None] = lambda: None
+        self.trust_changed: Callable[[], None] = lambda: None
         """Called when somebody who was trusted may be so no more."""
-        self._current = self._make()
-        # Connections get their context when they begin, so that an authority that is gone is trusted no more; OpenSSL
-        # would never forget one. It is called for clients that name no server, too.
-        self.context = self._make()
+        self._current = _context(None, authorities)
+        # Connections get their context when they begin, so that an authority that is gone is trusted no more: OpenSSL
+        # forgets none. This is called for clients that name no server, too.
+        self.context = _context(None, "")
         self.context.sni_callback = self._choose
 
-    def show(self, certificate: Path, key: Path) -> None:
-        """Show another certificate from now on. Raises `ssl.SSLError` for what is none, and changes nothing."""
-        self._change((certificate, key), self._authorities)
+    def show(self, certificate: Path, key: Path | None = None) -> None:
+        """Show another certificate from now on, with its key in the same file or another.
+
+        Raises `ssl.SSLError` or OSError when it cannot be used, and goes on with the last one.
+        """
+        self._current = _context((certificate, key), self._authorities)
+        self._shown = certificate, key
 
     def trust(self, authorities: str) -> None:
-        """Take certificates of these authorities (PEM) from now on. Raises `ssl.SSLError` as `show` does."""
+        """Take certificates of these authorities (PEM) and no others from now on; raises as `show` does."""
         if authorities != self._authorities:
-            self._change(self._files, authorities)
-            self.changed()
-
-    def _change(self, files: tuple[Path, Path], authorities: str) -> None:
-        before = self._files, self._authorities
-        self._files, self._authorities = files, authorities
-        try:
-            self._current = self._make()
-        except (ssl.SSLError, OSError):
-            self._files, self._authorities = before
-            raise
-
-    def _make(self) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self._files)
-        if self._authorities:
-            context.load_verify_locations(cadata=self._authorities)
-        context.verify_mode = ssl.CERT_OPTIONAL
-        context.options |= ssl.OP_NO_TICKET  # a resumed session would carry its old certificate over
-        context.num_tickets = 0
-        return context
+            self._current = _context(self._shown, authorities)
+            self._authorities = authorities
+            self.trust_changed()
 
     def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = self._current
+
+
+def _context(shown: tuple[Path, Path | None] | None, authorities: str) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if shown is not None:
+        context.load_cert_chain(*shown)
+    if authorities:
+        context.load_verify_locations(cadata=authorities)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    context.options |= ssl.OP_NO_TICKET  # a resumed session would carry its old certificate over
+    context.num_tickets = 0
+    return context
+
+
+def delegated(cluster: Cluster, clock: Clock) -> tuple[Authenticator, Authorizer]:
+    """Return who knows callers, and who decides what they may, by the cluster's own word."""
+    tokens = TokenReviews(cluster, clock, remembered_for_s=TOKENS_FOR_S)
+    access = AccessReviews(cluster, clock, allowed_for_s=ALLOWED_FOR_S, denied_for_s=DENIED_FOR_S)
+    return ClusterAuthenticator(tokens), ClusterAuthorizer(access)
 
 
 class NodeProtocol(UpgradingProtocol):
@@ -111,5 +129,5 @@ class Endpoint:
                 if isinstance(connection, NodeProtocol) and not connection.is_taken:
                     connection.shutdown()
 
-        self._tls.changed = end_idle_connections
+        self._tls.trust_changed = end_idle_connections
         await server.serve(sockets=[self._listener])

@@ -105,11 +105,12 @@ def _config(name: str, home: Home, settings: UpSettings, port: int) -> NodeConfi
 
 def _endpoint(name: str, authority: Authority, listener: socket, on_started: Callable[[], None]) -> Endpoint:
     """Return a node's endpoint, which is for the façade only."""
-    certificate = authority.server(f"node-{name}")
+    tls = EndpointTls(authority.pem)
+    tls.show(*authority.server(f"node-{name}"))
     return Endpoint(
         name,
         listener,
-        EndpointTls(*certificate, authority.pem),
+        tls,
         authenticator=CertificateAuthenticator(),
         authorizer=UserAuthorizer([FACADE_USER]),
         on_started=on_started,

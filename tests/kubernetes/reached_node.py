@@ -1,6 +1,6 @@
 """One node of ours in a real cluster: a world and its agent, with the administrator's credential, as nobody.
 
-`python -m tests.kubernetes.virtual_node` is the agent's process; `virtual_node` starts it.
+`python -m tests.kubernetes.reached_node` is the agent's process; `virtual_node` starts it.
 """
 
 from __future__ import annotations
@@ -23,16 +23,14 @@ from tests.kubernetes.cluster.credentials import Credentials
 from tests.kubernetes.fixtures import ready_nodes, wait
 
 from headrace.clock import SystemClock
-from headrace.cluster.access import AccessReviews, TokenReviews
 from headrace.cluster.events import Recorder
 from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.remote.connection import from_kubeconfig
 from headrace.node.agent import Agent
 from headrace.node.config import NodeConfig
-from headrace.node.guard import ALLOWED_FOR_S, DENIED_FOR_S, TOKENS_FOR_S, ClusterAuthenticator, ClusterAuthorizer
 from headrace.node.world import WorldClient
 from headrace.roles.client_authority import ClientAuthority
-from headrace.roles.endpoint import Endpoint, EndpointTls
+from headrace.roles.endpoint import Endpoint, EndpointTls, delegated
 from headrace.roles.serving import bind
 from headrace.sandbox.testing import running_world
 
@@ -54,10 +52,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 async def main(settings: Settings) -> None:
     """Run the agent until the process is ended."""
-    clock = SystemClock()
     listener = bind(0, settings.address)
     connection = from_kubeconfig(Path(settings.kubeconfig))
-    tls = EndpointTls(Path(settings.certificate), Path(settings.key), "")
+    tls = EndpointTls()
+    tls.show(Path(settings.certificate), Path(settings.key))
     if os.geteuid() == 0:
         os.setgroups([])
         os.setgid(NOBODY)
@@ -73,15 +71,8 @@ async def main(settings: Settings) -> None:
         port=listener.getsockname()[1],
     )
     async with RemoteCluster(connection.open()) as cluster:
-        endpoint = Endpoint(
-            settings.name,
-            listener,
-            tls,
-            authenticator=ClusterAuthenticator(TokenReviews(cluster, clock, remembered_for_s=TOKENS_FOR_S)),
-            authorizer=ClusterAuthorizer(
-                AccessReviews(cluster, clock, allowed_for_s=ALLOWED_FOR_S, denied_for_s=DENIED_FOR_S)
-            ),
-        )
+        authenticator, authorizer = delegated(cluster, SystemClock())
+        endpoint = Endpoint(settings.name, listener, tls, authenticator=authenticator, authorizer=authorizer)
         agent = Agent(
             config,
             cluster=cluster,
@@ -90,7 +81,7 @@ async def main(settings: Settings) -> None:
             recorder=Recorder(cluster, "kubelet"),
         )
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(ClientAuthority(cluster, tls.trust).run)
+            tasks.start_soon(ClientAuthority(cluster, tls.trust, print).run)
             await agent.run(endpoint.serve)
 
 
@@ -115,7 +106,7 @@ def virtual_node(access: Access, credentials: Credentials, address: str, name: s
                 world=world.directory,
                 socket=world.socket,
             )
-            command = [sys.executable, "-m", "tests.kubernetes.virtual_node", msgspec.json.encode(settings).decode()]
+            command = [sys.executable, "-m", "tests.kubernetes.reached_node", msgspec.json.encode(settings).decode()]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
             try:
                 wait(lambda: name in ready_nodes(access), f"node {name} is Ready: {log.read_text()[-2000:]}")
