@@ -68,10 +68,7 @@ class Bucket:
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Store objects, without a word to the server."""
-        for name, content in files.items():
-            path = self.directory / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        _write(self.directory, files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +105,34 @@ def s3_bucket(directory: Path, name: str = "bucket") -> Iterator[Bucket]:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """A directory that a WebDAV server gives to whoever knows the password."""
+
+    url: str
+    user: str
+    password: str
+
+
+@contextmanager
+def webdav_share(directory: Path, files: Mapping[str, bytes], host: str = "127.0.0.1") -> Iterator[Share]:
+    """Serve `files` with `rclone serve webdav`, at an address of this machine."""
+    served = directory / "share"
+    _write(served, files)
+    (port,) = free_ports(1)
+    share = Share(url=f"http://{host}:{port}", user="starfs", password=secrets.token_hex(12))
+    argv = ("rclone", "serve", "webdav", str(served), "--config", "/dev/null", "--addr", f"{host}:{port}")
+    login = {"RCLONE_USER": share.user, "RCLONE_PASS": share.password}
+    with _served(argv, port, directory / "webdav.log", host=host, env=login):
+        yield share
+
+
 @contextmanager
 def juicefs_volume(directory: Path, files: Mapping[str, bytes] | None = None) -> Iterator[JuiceFsVolume]:
     """Serve a JuiceFS volume with `files` in its directory /data, some hundreds of small ones by default."""
     files = small_files() if files is None else files
     source = directory / "source"
-    for name, content in files.items():
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes(content)
+    _write(source, files)
     with ExitStack() as stack:
         blocks = stack.enter_context(s3_bucket(directory, "blocks"))
         metaurl = f"etcd://{stack.enter_context(_etcd(directory))}/volume"
@@ -159,14 +176,18 @@ def free_ports(count: int) -> list[int]:
 
 
 @contextmanager
-def _served(argv: Sequence[str], port: int, log: Path) -> Iterator[None]:
+def _served(
+    argv: Sequence[str], port: int, log: Path, *, host: str = "127.0.0.1", env: Mapping[str, str] | None = None
+) -> Iterator[None]:
     """Run a server for as long as the context lasts; it listens when the context begins."""
     bounded = ("timeout", "--kill-after=5", str(_LONGEST_S), str(BIN / argv[0]), *argv[1:])
     with open(log, "wb") as out:
-        server = subprocess.Popen(bounded, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        server = subprocess.Popen(
+            bounded, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(env or {})}
+        )
     try:
         end = time.monotonic() + _READY_WITHIN_S
-        while not _listens(port):
+        while not _listens(host, port):
             assert server.poll() is None, f"{argv[0]} ended with {server.returncode}:\n{log.read_text()[-2000:]}"
             assert time.monotonic() < end, f"{argv[0]} does not listen:\n{log.read_text()[-2000:]}"
             time.sleep(0.05)
@@ -176,9 +197,16 @@ def _served(argv: Sequence[str], port: int, log: Path) -> Iterator[None]:
         server.wait(10)
 
 
-def _listens(port: int) -> bool:
+def _listens(host: str, port: int) -> bool:
     with closing(socket.socket()) as trial:
-        return trial.connect_ex(("127.0.0.1", port)) == 0
+        return trial.connect_ex((host, port)) == 0
+
+
+def _write(directory: Path, files: Mapping[str, bytes]) -> None:
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def _run(*argv: str, env: Mapping[str, str] | None = None) -> None:

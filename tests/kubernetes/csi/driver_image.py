@@ -27,7 +27,7 @@ def driver_image(directory: Path, programs: Path) -> Path:
     site_packages = _STANDARD / "site-packages"
     places |= {site_packages / name: file for name, file in _packages()}
     places |= {Path("/usr/local/lib/headrace") / file.name: file for file in programs.iterdir()}
-    places |= {library: library for library in _libraries(places.values())}
+    places |= {library: library for library in libraries(places.values())}
     files: dict[str, Path | bytes] = {str(place).lstrip("/"): file for place, file in places.items()}
     files["bin/busybox"] = node_programs() / "bin" / "busybox"  # Python's image has Debian's shell; probes use it
     links = {"bin/python": os.path.realpath(sys.executable), **{f"bin/{name}": "busybox" for name in _SHELL}}
@@ -73,7 +73,7 @@ def _needed(name: str, extras: tuple[str, ...]) -> list[Distribution]:
     return [made for key, made in found.items() if key != name]
 
 
-def _libraries(files: object) -> set[Path]:
+def libraries(files: object) -> set[Path]:
     """Return the shared libraries that programs and extension modules among `files` are linked with."""
     linked = [str(file) for file in files if ".so" in file.name or os.access(file, os.X_OK)]  # type: ignore[attr-defined]
     said = subprocess.run(["ldd", *linked], capture_output=True, text=True).stdout

@@ -183,6 +183,10 @@ async def test_a_missing_profile_is_said_and_heals(world: World) -> None:
         assert "ProfileNotFound" in await world.events("starfs")
         with pytest.raises(Unavailable, match="juicfs"):
             world.resolver.dataset(CLAIM)
+        world.put(world.make.profile("ossfs"))
+        await world.settle()
+        said = await world.condition(PERSISTENT_VOLUME_CLAIM, CLAIM, "headrace.io/DatasetReady")
+        assert "found: juicefs, ossfs." in said["message"]
         world.put(world.make.profile("juicfs"))
         await world.settle()
         said = await world.condition(PERSISTENT_VOLUME_CLAIM, CLAIM, "headrace.io/DatasetReady")

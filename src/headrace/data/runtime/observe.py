@@ -130,8 +130,12 @@ class DatasetObserver:
     # -- whom a change concerns ------------------------------------------------------------------------------------
 
     def of_profile(self, profile: Doc[Any]) -> Iterator[Ref]:
-        """Every runtime that names it, whether it exists now or is missed."""
+        """Every runtime that names it, and every one whose own is missing: it tells which there are."""
         yield from (runtime.ref for runtime in self._runtimes.by_index(_PROFILE, profile.name))
+        for runtime in self._runtimes.list():
+            wanted = str(runtime.spec.get("profileName") or "")
+            if wanted != profile.name and self._profiles.get(Ref("", wanted)) is None:
+                yield runtime.ref
 
     def of_claim(self, claim: Doc[Any]) -> Iterator[Ref]:
         """The Datasets that mount it, and the one it may belong to."""
