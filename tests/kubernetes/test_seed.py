@@ -235,6 +235,8 @@ def install(scene: Scene) -> None:
     define(access)
     scene.stack.enter_context(roles.installed(access, HOME))
     (port,) = free_ports(1)
+    hooks = webhook_configurations(HOME, at_url(f"https://127.0.0.1:{port}"))
+    roles.apply(access, *hooks)  # before the controller, which looks for them when it begins, and then seldom
     ours, theirs = (roles.kubeconfig_of(access, name, HOME, place) for name in (CONTROLLER, ADMISSION))
     running = roles.controller(place, ours, file_url(place / "ledger.db"), "--image", images.BUSYBOX)
     scene.running.append(scene.stack.enter_context(running))
@@ -242,8 +244,6 @@ def install(scene: Scene) -> None:
     scene.running.append(scene.stack.enter_context(roles.role("admission", place, *listen)))
     for each in scene.running:
         each.await_ready()
-    hooks = webhook_configurations(HOME, at_url(f"https://127.0.0.1:{port}"))
-    roles.apply(access, *hooks)
 
     def trusted() -> bool:
         found = [access.call("GET", roles.path_of(each)) for each in hooks]

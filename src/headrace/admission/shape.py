@@ -24,7 +24,7 @@ class Normaliser:
             return None
         if request.operation not in {"CREATE", "UPDATE"}:
             return None
-        result, warnings = normalise(request.kind, request.object)
+        result, warnings = normalise(request.kind, request.object, request.old)
         request.warnings.extend(warnings)
         result = apply_defaults(request.kind, result)
         return result if result != request.object else None

@@ -20,24 +20,28 @@ _PROFILE_SPELLINGS = {
 }
 
 
-def normalise(kind: Kind[Any], raw: Json) -> tuple[Json, list[str]]:
+def normalise(kind: Kind[Any], raw: Json, old: Json | None = None) -> tuple[Json, list[str]]:
     """Return the object as it is to be stored, and a warning for each spelling that was changed.
 
     Keys whose value is null are dropped, as a real API server drops them. Nothing given is changed. Idempotent.
+
+    Args:
+        old: what is stored, where the object is changed. Whoever applies an edited file with another spelling again
+            says something new in it, and what is stored comes along in the right one.
     """
     if kind.name == "CustomResourceDefinition":
         return raw, []
     result: Json = without_nulls(raw)
     match kind.name:
         case "ThinRuntimeProfile":
-            return _profile(result)
+            return _profile(result, (old or {}).get("spec") or {})
         case "TrainJob":
             return _train_job(result), []
         case _:
             return result, []
 
 
-def _profile(raw: Json) -> tuple[Json, list[str]]:
+def _profile(raw: Json, old: Json) -> tuple[Json, list[str]]:
     spec = raw.get("spec")
     if not isinstance(spec, dict) or not spec.keys() & _PROFILE_SPELLINGS.keys():
         return raw, []
@@ -47,14 +51,16 @@ def _profile(raw: Json) -> tuple[Json, list[str]]:
         if spelling not in spec:
             continue
         value, path = spec.pop(spelling), ".".join(place)
-        holder = spec
+        holder, before = spec, old
         if len(place) == 2:
             holder = spec[place[0]] = dict(spec.get(place[0]) or {})
-        if place[-1] not in holder:
+            before = old.get(place[0]) or {}
+        there = holder.get(place[-1])
+        if there == value:
+            warnings.append(f"spec.{spelling} is left out: spec.{path} says the same.")
+        elif there is None or there == before.get(place[-1]):
             holder[place[-1]] = value
             warnings.append(f"spec.{spelling} is read as spec.{path}, which is how Fluid spells it.")
-        elif holder[place[-1]] == value:
-            warnings.append(f"spec.{spelling} is left out: spec.{path} says the same.")
         else:
             warnings.append(f"spec.{spelling} is ignored: spec.{path} is set to something else.")
     return {**raw, "spec": spec}, warnings

@@ -52,6 +52,24 @@ def test_profiles(spec: Json, stored: Json, warnings: list[str]) -> None:
     assert normalise(THIN_RUNTIME_PROFILE, result) == (result, [])
 
 
+@pytest.mark.parametrize(
+    ("changed", "stored"),
+    [
+        ({"imageTag": "2", "fuse": {"image": "a", "imageTag": "1"}}, {"fuse": {"image": "a", "imageTag": "2"}}),
+        ({"fileType": "x", "fileSystemType": "s"}, {"fileSystemType": "x"}),
+        ({"imageTag": "2", "fuse": {"imageTag": "3"}}, {"fuse": {"imageTag": "3"}}),
+        ({"resources": {}, "fuse": {"args": ["c"]}}, {"fuse": {"args": ["c"], "resources": {}}}),
+    ],
+)
+def test_an_edited_file_that_is_applied_again_says_something_new_in_the_old_spelling(
+    changed: Json, stored: Json
+) -> None:
+    old = {"spec": {"fileSystemType": "s", "fuse": {"image": "a", "imageTag": "1"}}}
+    result, told = normalise(THIN_RUNTIME_PROFILE, {"spec": changed}, old)
+    assert result["spec"] == stored
+    assert len(told) == 1
+
+
 def test_numbers_in_the_environment_become_text() -> None:
     spec = {"env": {"A": 5, "B": 0.5, "C": "x", "D": {"secret": "s", "key": "k"}, "E": True}}
     raw = {"spec": {**spec, "command": ["a"], "roles": {"w": {"env": {"A": 1}}}}}

@@ -78,7 +78,7 @@ def judge(parts: Parts) -> Verdict:
         known = nearest_first(wanted, parts.profiles) or "none"
         return _not_bound(
             "ProfileNotFound",
-            f"There is no profile {wanted}; found: {known}. Make a ThinRuntimeProfile of that name, or name another one; "
+            f"There is no profile {wanted}; found: {known}. Apply a ThinRuntimeProfile of this name, or choose one that was found; "
             "nothing else is needed.",
         )
     unbound = _unbound(parts)

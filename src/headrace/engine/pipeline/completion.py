@@ -13,7 +13,7 @@ from headrace.spec.validation.metadata import check_metadata
 _STATUS_HAS_DEFAULTS = frozenset({"Namespace", "PersistentVolume", "PersistentVolumeClaim"})
 
 
-def completed(raw: Json, resource: Resource, warn: Warn, subresource: str = "") -> Json:
+def completed(raw: Json, resource: Resource, warn: Warn, subresource: str = "", old: Json | None = None) -> Json:
     """Return the object as it is stored: spellings normalised, what was not said filled in.
 
     A write to the status of a core kind leaves an object that is complete already, but for those whose status has
@@ -23,7 +23,7 @@ def completed(raw: Json, resource: Resource, warn: Warn, subresource: str = "") 
         return raw
     if resource.source == "crd":
         return structural.fill(raw, resource.schema) if resource.schema is not None else raw
-    result, warnings = normalise(resource.kind, raw)
+    result, warnings = normalise(resource.kind, raw, old)
     for warning in warnings:
         warn(warning)
     return apply_defaults(resource.kind, result)

@@ -208,7 +208,7 @@ class Writer:
                 if await self._store.settle(key):
                     continue
                 raise
-            raw = completion.completed(bare(proposed), resource, warn, request.subresource)
+            raw = completion.completed(bare(proposed), resource, warn, request.subresource, old)
             raw = self._owned(old, proposed, raw, request, resource)
             raw = await self._admitted(user, request, resource, "UPDATE", raw, old, warn)
             if request.subresource != "binding":  # Kubernetes does not count it either
