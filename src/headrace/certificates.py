@@ -82,6 +82,62 @@ def sign(
     return KeyPair(builder.sign(authority.key, hashes.SHA256()), key)
 
 
+class Request(NamedTuple):
+    """What a certificate signing request asks for, whoever sent it.
+
+    Args:
+        others: alternative names that are neither DNS names nor addresses, such as mail addresses and URIs.
+    """
+
+    common_name: str
+    organisations: tuple[str, ...]
+    dns_names: tuple[str, ...]
+    addresses: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def request_for(key: ec.EllipticCurvePrivateKey, subject: x509.Name, hosts: Iterable[str] = ()) -> bytes:
+    """Return the PEM text of a request (PKCS #10) for `subject`, naming `hosts`: addresses and DNS names."""
+    builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    names = list(hosts)
+    if names:
+        builder = builder.add_extension(names_of(names), critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def read_request(pem: bytes) -> Request:
+    """Read a PEM request; raises ValueError for what is none, or is not signed by the key that it names."""
+    found = x509.load_pem_x509_csr(pem)
+    if not found.is_signature_valid:
+        raise ValueError("the request is not signed by its own key")
+    try:
+        names = list(found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+    except x509.ExtensionNotFound:
+        names = []
+    return Request(
+        common_name=_only_text(found.subject, NameOID.COMMON_NAME),
+        organisations=tuple(
+            str(each.value) for each in found.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+        ),
+        dns_names=tuple(each.value for each in names if isinstance(each, x509.DNSName)),
+        addresses=tuple(str(each.value) for each in names if isinstance(each, x509.IPAddress)),
+        others=tuple(str(each.value) for each in names if not isinstance(each, x509.DNSName | x509.IPAddress)),
+    )
+
+
+def make_key() -> ec.EllipticCurvePrivateKey:
+    """Return a new private key."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _only_text(subject: x509.Name, oid: x509.ObjectIdentifier) -> str:
+    """Return an attribute that is there once; empty where it is missing, ValueError where it is there twice."""
+    found = [str(each.value) for each in subject.get_attributes_for_oid(oid)]
+    if len(found) > 1:
+        raise ValueError(f"the subject has {oid._name} {len(found)} times")
+    return found[0] if found else ""
+
+
 def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     """Tell whether `authority` signed a certificate itself."""
     try:

@@ -55,6 +55,16 @@ class Home:
     def kubeconfig(self) -> Path:
         return self.root / "kubeconfig"
 
+    @property
+    def nodes(self) -> Path:
+        """Homes of the nodes that this machine is in other clusters, one directory each; each is a `Home` of its own."""
+        return self.root / "nodes"
+
+    @property
+    def identity(self) -> Path:
+        """The certificates and keys of a node that has joined a cluster."""
+        return self.root / "identity"
+
     def token(self, user: str) -> Path:
         """The bearer token of one of our own processes' users."""
         return self.root / "run" / f"{user}.token"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from headrace.spec.kind import Json
-from headrace.spec.names import CSI_DRIVER, POOL_LABEL, RUNTIME_PROFILE_LABEL
+from headrace.spec.names import CSI_DRIVER, NODE_POOL_LABEL, RUNTIME_PROFILE_LABEL
 
 FLUID, OURS = "data.fluid.io/v1alpha1", "headrace.io/v1alpha1"
 
@@ -72,7 +72,7 @@ def node(name: str, pool_name: str) -> Json:
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": name, "labels": {POOL_LABEL: pool_name}},
+        "metadata": {"name": name, "labels": {NODE_POOL_LABEL: pool_name}},
         "status": {"capacity": room, "allocatable": room, "conditions": [ready]},
     }
 

@@ -24,6 +24,7 @@ from headrace.install.names import ADMISSION, CONTROLLER, TLS_SECRET
 from headrace.install.webhooks import at_url, webhook_configurations
 from headrace.ledger.database import file_url
 from headrace.spec.kind import Json, Ref
+from headrace.spec.names import NODE_POOL_LABEL
 
 HOME = "headrace-system"
 FLUID = "/apis/data.fluid.io/v1alpha1"
@@ -98,7 +99,7 @@ def phase(access: Access, path: str) -> str:
     return "" if roles.missing(access, path) else str((access.call("GET", path).get("status") or {}).get("phase"))
 
 
-CLOUDY = {"nodeSelector": {"headrace.io/pool": CLOUD}}
+CLOUDY = {"nodeSelector": {NODE_POOL_LABEL: CLOUD}}
 
 
 @pytest.mark.parametrize("query", ["", "?dryRun=All"])

@@ -48,7 +48,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         Site(access, own, node, HOME).on_node("mkdir", "-m", "0777", LEDGER_PLACE)
         apply(access, ledger_volume())
         made = Cluster(access, image=IMAGE)
-        label = {"metadata": {"labels": {"headrace.io/pool": POOL}}}
+        label = {"metadata": {"labels": {"node-restriction.kubernetes.io/headrace-pool": POOL}}}
         access.call("PATCH", f"/api/v1/nodes/{node}", label, MERGE)
         server = urlsplit(access.url)
         reached = ("--api-server", f"{server.hostname}:{server.port}")
@@ -93,7 +93,9 @@ def test_a_claim_that_is_labelled_is_read_by_a_pod_of_the_project(cluster: Clust
     access = cluster.access
     client = {"image": "headrace.test/client", "imageTag": "1", "command": SERVES}
     profile = written.profile(PROFILE, fileSystemType="rclone", fuse=client)
-    pool = written.pool(POOL, nodes={"selector": {"headrace.io/pool": POOL}}, dataAccess={"mode": "broker"})
+    pool = written.pool(
+        POOL, nodes={"selector": {"node-restriction.kubernetes.io/headrace-pool": POOL}}, dataAccess={"mode": "broker"}
+    )
     volume, claim = written.volume(PROJECT, "digits"), written.claim(PROJECT, "digits", profile=PROFILE)
     apply(access, profile, pool, written.secret(PROJECT, "jfs"), volume, claim)
     dataset = f"{FLUID}/datasets/{dataset_ref(Ref(PROJECT, 'digits')).name}"
@@ -107,7 +109,13 @@ def test_a_claim_that_is_labelled_is_read_by_a_pod_of_the_project(cluster: Clust
     until(
         lambda: is_verified(access.call("GET", dataset)), "its mount is verified", lambda: access.call("GET", dataset)
     )
-    pod = written.pod(PROJECT, "reader", "digits", nodeSelector={"headrace.io/pool": POOL}, restartPolicy="Never")
+    pod = written.pod(
+        PROJECT,
+        "reader",
+        "digits",
+        nodeSelector={"node-restriction.kubernetes.io/headrace-pool": POOL},
+        restartPolicy="Never",
+    )
     [main] = pod["spec"]["containers"]
     reads = ["sh", "-c", "cat /digits/file; until test -e /tmp/end; do sleep 0.1; done"]
     main |= {"image": images.BUSYBOX, "command": reads, "securityContext": RESTRICTED}

@@ -24,8 +24,8 @@ from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.kinds import NODE, POD, POOL
 from headrace.spec.names import (
     ENABLE_INJECTION_LABEL,
+    NODE_POOL_LABEL,
     POOL_CHOICE_ANNOTATION,
-    POOL_LABEL,
     POOLS_ANNOTATION,
     SERVERLESS_INJECT_LABEL,
 )
@@ -179,7 +179,7 @@ def _only(pools: Sequence[Doc[Any]]) -> tuple[Json, ...]:
 def _telling_label(pool: Doc[Any]) -> tuple[str, str]:
     """Return the label that tells a pool's nodes from others; Kubernetes' own, such as the system, tell least."""
     selector = node_selector(pool)
-    key = min(selector, key=lambda key: (key != POOL_LABEL, "kubernetes.io/" in key, key))
+    key = min(selector, key=lambda key: (key != NODE_POOL_LABEL, "kubernetes.io/" in key, key))
     return key, selector[key]
 
 
@@ -196,7 +196,7 @@ def _undecided(pod: Doc[Any], pools: Sequence[Doc[Any]]) -> str:
 def _choose(pools: Sequence[Doc[Any]]) -> str:
     if not pools:
         return "Remove the label."
-    return f"Name one in its nodeSelector, such as {POOL_LABEL}: {pools[0].name}."
+    return f"Name one in its nodeSelector, such as {NODE_POOL_LABEL}: {pools[0].name}."
 
 
 def _annotated(pod: Json, choice: Choice) -> Json:

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("machine", "Check what this machine can do, and print cures.", "This machine"),
     "status": Entry("machine", "Show the processes of `up`.", "This machine"),
     "install": Entry("install", "Install Headrace in a Kubernetes cluster, or bring it up to date.", "A cluster"),
+    "node": Entry("node", "Run this machine as a node of a Kubernetes cluster, until Ctrl-C.", "A cluster"),
     "run": Entry("run", "Run a training job and follow it.", "Jobs"),
     "ps": Entry("jobs", "List jobs with place, state, time and cost.", "Jobs"),
     "why": Entry("jobs", "Say why a job waits, and what each choice would cost.", "Jobs"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from headrace.engine.keyfiles import write_private
+from headrace.keyfiles import write_private
 
 
 def write(path: Path, *, server: str, authority: str, token: str, user: str, namespace: str = "default") -> None:

@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from headrace.certificates import KeyPair, is_signed_by, load_pair, make_authority, names_of, sign, subject_of
 from headrace.clock import Clock
-from headrace.engine.keyfiles import private_directory, write_private
+from headrace.keyfiles import private_directory, write_private
 
 E = TypeVar("E", bound=x509.ExtensionType)
 
@@ -57,6 +57,11 @@ class Authority:
     def certificate(self) -> Path:
         """The PEM file that clients trust (`certificate-authority` of a kubeconfig)."""
         return self._directory / "ca.crt"
+
+    @property
+    def signer(self) -> Certificate:
+        """The authority's own files, for a program that signs with it."""
+        return Certificate(self._directory / "ca.crt", self._directory / "ca.key")
 
     @property
     def pem(self) -> str:

@@ -23,9 +23,9 @@ from joserfc.jwk import ECKey
 
 from headrace import ids
 from headrace.clock import Clock, format_time
-from headrace.engine.keyfiles import private_directory, write_private
 from headrace.engine.pipeline.request import IssuedToken, User
 from headrace.errors import Denied, EngineFailed
+from headrace.keyfiles import private_directory, write_private
 from headrace.spec.kind import Json
 
 DEFAULT_AUDIENCE = "https://kubernetes.default.svc"

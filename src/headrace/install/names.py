@@ -14,6 +14,8 @@ WEBHOOKS = "headrace"
 """Both webhook configurations."""
 DRIVER_ROLE = "headrace-node"
 """ClusterRole of the volume driver."""
+JOINED_NODE_ROLE = "headrace-joined-node"
+"""ClusterRole of nodes that `headrace node` makes; bound to each by a binding of its own."""
 READS_API_SERVICE = f"{READS_VERSION}.{READS_GROUP}"
 
 KEY_SECRET = "headrace-key"

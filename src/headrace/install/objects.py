@@ -8,12 +8,13 @@ from typing import Any
 
 from headrace.install.installation import Installation
 from headrace.install.kinds import INSTALLED_KINDS
-from headrace.install.names import ADMISSION, CONTROLLER
+from headrace.install.names import ADMISSION, CONTROLLER, JOINED_NODE_ROLE
 from headrace.install.namespaces import namespaces
 from headrace.install.network import network_policies
+from headrace.install.node_objects import JOINED_NODE_EVERYWHERE
 from headrace.install.node_plugin import node_plugin
 from headrace.install.policies import policies
-from headrace.install.rbac import rbac_objects
+from headrace.install.rbac import cluster_role, rbac_objects
 from headrace.install.reads import api_service
 from headrace.install.services import services
 from headrace.install.users import user_roles
@@ -51,7 +52,7 @@ def parts(installation: Installation) -> dict[str, list[Json]]:
     found = {
         "namespaces": namespaces(installation),
         "definitions": [crd(kind) for kind in (*FLUID_KINDS, *HEADRACE_KINDS)],
-        "rights": rbac_objects(home),
+        "rights": [*rbac_objects(home), cluster_role(JOINED_NODE_ROLE, JOINED_NODE_EVERYWHERE)],
         "users": user_roles(),
         "policies": policies(),
         "network": [*services(home), *network_policies(installation)],
@@ -60,7 +61,7 @@ def parts(installation: Installation) -> dict[str, list[Json]]:
         "nodes": node_plugin(installation) if installation.nodes else [],
         "webhooks": [*webhook_configurations(home, through_service(ADMISSION, home)), api_service(home)],
     }
-    return {name: [_labelled(body) for body in bodies] for name, bodies in found.items() if bodies}
+    return {name: [labelled(body) for body in bodies] for name, bodies in found.items() if bodies}
 
 
 def objects(installation: Installation) -> list[Json]:
@@ -68,7 +69,8 @@ def objects(installation: Installation) -> list[Json]:
     return [body for bodies in parts(installation).values() for body in bodies]
 
 
-def _labelled(body: Json) -> Json:
+def labelled(body: Json) -> Json:
+    """Return a copy that has the labels of everything that is installed."""
     found = copy.deepcopy(body)
     found["metadata"]["labels"] = {**(found["metadata"].get("labels") or {}), **LABELS}
     return found

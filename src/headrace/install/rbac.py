@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from headrace.cluster.signing import KUBELET_SERVING_SIGNER
 from headrace.install.names import (
     ADMISSION,
     AUTHORITY_SECRET,
@@ -49,6 +50,10 @@ CONTROLLER_EVERYWHERE = [
     *_SEEN,
     rule("", ["persistentvolumes"], ["create", "patch", "delete"]),  # the volume of a plain Dataset has no namespace
     rule(HEADRACE_GROUP, ["pools/status", "queues/status"], ["patch"]),
+    # To let a joined node of a pool serve logs and exec: its certificate, and nobody else's (pools.serving_plan).
+    rule("certificates.k8s.io", ["certificatesigningrequests"], READ),
+    rule("certificates.k8s.io", ["certificatesigningrequests/approval"], ["patch"]),
+    rule("certificates.k8s.io", ["signers"], ["approve"], names=[KUBELET_SERVING_SIGNER]),
     # To ask whether those whom the API server speaks for may read what they ask for.
     rule("authorization.k8s.io", ["subjectaccessreviews"], ["create"]),
     # To let a deleted project go. RBAC itself sees to it that a patch gives nobody more than there is.

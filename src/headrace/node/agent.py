@@ -64,6 +64,7 @@ class Agent:
     Args:
         drivers: the node's volume drivers by name; CSINode lists them.
         recorder: writes events of pods.
+        say: told why the cluster does not hear of the node; an empty text when it does.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Agent:
         drivers: Mapping[str, VolumeDriver],
         recorder: Recorder,
         clock: Clock | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._cluster = cluster
@@ -83,7 +85,7 @@ class Agent:
         self._clock = clock or SystemClock()
         self._events = Events(recorder)
         self._workers: dict[str, Worker] = {}
-        self._heartbeat = Heartbeat(config, cluster, drivers, self._clock)
+        self._heartbeat = Heartbeat(config, cluster, drivers, self._clock, say)
         scopes = {POD: Scope(fields=f"spec.nodeName={config.name}")}
         self._cache = Cache(cluster, scopes, clock=self._clock)
         self._surroundings = Surroundings()
@@ -142,6 +144,11 @@ class Agent:
         return self._following.is_attached
 
     @property
+    def told_ready(self) -> anyio.Event:
+        """Set once the cluster knows that pods can run here."""
+        return self._heartbeat.told_ready
+
+    @property
     def view(self) -> View:
         """What the endpoint shows; only while the agent runs."""
         return View(self._shared, self._workers.values)
@@ -172,7 +179,7 @@ class Agent:
             cluster=cluster,
             world=world,
             events=self._events,
-            addresses=Addresses(config.pod_network),
+            addresses=Addresses(config.pod_network, config.host_ip),
             names=Names(cluster, self._cache, tasks, _machine_hosts()),
             objects=objects,
             tokens=tokens,

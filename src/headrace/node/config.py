@@ -34,8 +34,10 @@ class NodeConfig:
     Attributes:
         directory: the node's world's directory; pods live in `pods` beneath it.
         closed: a directory no container may see: the whole installation.
-        pod_network: addresses for pods, of 127.0.0.0/8, overlapping with no other node of this machine.
+        pod_network: addresses for pods, of 127.0.0.0/8, overlapping with no other node of this machine; empty gives
+            all pods the node's own address, as pods with hostNetwork have it.
         capacity: the Node's capacity; allocatable is the same unless given.
+        registers: whether the agent makes the Node object; else somebody with more rights has made it.
         port: where the node's HTTPS endpoint listens on `host_ip`.
         base_environment: what every container has before its own env; for image `host` this machine's.
     """
@@ -49,6 +51,7 @@ class NodeConfig:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Json] = ()
+    registers: bool = True
     host_ip: str = "127.0.0.1"
     port: int = 10250
     base_environment: Mapping[str, str] = field(

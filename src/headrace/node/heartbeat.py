@@ -9,12 +9,13 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
 
 from headrace.clock import Clock, boot_id, format_micro_time
+from headrace.cluster.backoff import Backoff
 from headrace.cluster.protocol import Cluster, MergePatch
 from headrace.errors import AlreadyExists, HeadraceError, NotFound
 from headrace.node.config import NodeConfig
@@ -31,7 +32,7 @@ NODE_REGISTERED = "node.registered"
 RENEW_EVERY_S = 10.0
 LEASE_S = 40
 _STATUS_EVERY_S = 300.0
-_RETRY_S = 2.0
+_RETRY = Backoff(first_s=1.0, cap_s=RENEW_EVERY_S)
 _DISK_LEAST_FREE = 0.05
 
 _VERSION = importlib.metadata.version("headrace")
@@ -42,7 +43,16 @@ _log = logger(component="heartbeat")
 class Heartbeat:
     """Registers one node and keeps it alive."""
 
-    def __init__(self, config: NodeConfig, cluster: Cluster, drivers: Mapping[str, VolumeDriver], clock: Clock) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        cluster: Cluster,
+        drivers: Mapping[str, VolumeDriver],
+        clock: Clock,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.told_ready = anyio.Event()
+        self._say = say
         self._config = config
         self._cluster = cluster
         self._drivers = drivers
@@ -63,13 +73,18 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Beat until cancelled."""
+        failures = 0
         while True:
             pause_s = RENEW_EVERY_S
             try:
                 await self.beat()
+                self._say("")
+                failures = 0
             except HeadraceError as error:
+                failures += 1
+                self._say(str(error))
                 _log.warning(HEARTBEAT_FAILED, node=self._config.name, error=str(error))
-                pause_s = _RETRY_S
+                pause_s = _RETRY.delay_s(failures)
             with anyio.move_on_after(pause_s):
                 await self._changed.wait()
 
@@ -90,9 +105,14 @@ class Heartbeat:
     async def _register(self) -> None:
         config = self._config
         meta: Json = {"labels": config.all_labels, "annotations": dict(config.annotations)}
-        spec: Json = {"podCIDR": config.pod_network, "podCIDRs": [config.pod_network], "taints": list(config.taints)}
+        network = {"podCIDR": config.pod_network, "podCIDRs": [config.pod_network]} if config.pod_network else {}
+        spec: Json = {**network, "taints": list(config.taints)}
         # A node that exists keeps its taints and its cordon: those are the operator's by now.
-        node = await self._ensure(NODE, Ref("", config.name), {"metadata": meta, "spec": spec}, {"metadata": meta})
+        ref, changes = Ref("", config.name), {"metadata": meta}
+        if config.registers:
+            node = await self._ensure(NODE, ref, {"metadata": meta, "spec": spec}, changes)
+        else:
+            node = await self._known(ref, changes)
         self._conditions = list(node.status.get("conditions") or [])
         owner = {"apiVersion": "v1", "kind": "Node", "name": config.name, "uid": node.uid}
         drivers = [
@@ -103,6 +123,15 @@ class Heartbeat:
         await self._ensure(CSI_NODE, Ref("", config.name), csi_node, csi_node)
         self._written, self._is_registered = {}, True
         _log.info(NODE_REGISTERED, node=config.name, drivers=[d["name"] for d in drivers])
+
+    async def _known(self, ref: Ref, changes: Json) -> Doc[Any]:
+        try:
+            return await self._cluster.patch(NODE, ref, MergePatch(changes))
+        except NotFound as error:
+            raise NotFound(
+                f"Node {ref.name} is not in the cluster: somebody has deleted it, and only an operator can make it again.",
+                hint="Let it join again.",
+            ) from error
 
     async def _ensure(self, kind: Kind[Any], ref: Ref, body: Json, changes: Json) -> Doc[Any]:
         """Make the object, or make `changes` to the one there is."""
@@ -134,6 +163,8 @@ class Heartbeat:
             self._is_registered = False
             raise
         self._written, self._written_at = status, anyio.current_time()
+        if self._ready[0]:
+            self.told_ready.set()
 
     def _status(self) -> Json:
         ready, reason, message = self._ready

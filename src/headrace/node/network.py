@@ -21,10 +21,16 @@ _LOCALHOST = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
 class Addresses:
-    """The addresses of one node's pods. Nodes of one machine need networks that do not overlap."""
+    """The addresses of one node's pods. Nodes of one machine need networks that do not overlap.
 
-    def __init__(self, network: str) -> None:
-        self._network = ipaddress.IPv4Network(network)
+    Args:
+        network: empty gives every pod `machine`.
+        machine: the node's own address.
+    """
+
+    def __init__(self, network: str, machine: str = "") -> None:
+        self._network = ipaddress.IPv4Network(network) if network else None
+        self._machine = machine
         self._taken: dict[str, str] = {}
         self._next = 1
 
@@ -38,6 +44,8 @@ class Addresses:
         Raises:
             QuotaExceeded: every address of the network is taken.
         """
+        if self._network is None:
+            return self._machine
         for address, owner in self._taken.items():
             if owner == uid:
                 return address

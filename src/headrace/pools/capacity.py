@@ -14,7 +14,7 @@ import msgspec
 from headrace.spec import amounts
 from headrace.spec.amounts import Amounts
 from headrace.spec.kind import Doc, Json
-from headrace.spec.names import POOL_LABEL
+from headrace.spec.names import NODE_POOL_LABEL
 from headrace.spec.resources import pod_requests
 from headrace.spec.selectors import matches_labels
 
@@ -37,8 +37,8 @@ class Room(msgspec.Struct, frozen=True):
 
 
 def node_selector(pool: Doc[Any]) -> dict[str, str]:
-    """Return the labels that a pool's nodes have; by default `headrace.io/pool=<name>`."""
-    selector: dict[str, str] = (pool.spec.get("nodes") or {}).get("selector") or {POOL_LABEL: pool.name}
+    """Return the labels that a pool's nodes have; by default `node-restriction.kubernetes.io/headrace-pool=<name>`."""
+    selector: dict[str, str] = (pool.spec.get("nodes") or {}).get("selector") or {NODE_POOL_LABEL: pool.name}
     return selector
 
 

@@ -11,7 +11,7 @@ from headrace.spec.kind import Json, Kind
 from headrace.spec.names import (
     CSI_DRIVER,
     DEFAULT_STORAGE_CLASS_ANNOTATION,
-    POOL_LABEL,
+    NODE_POOL_LABEL,
     VIRTUAL_NODE_TAINT,
 )
 
@@ -64,7 +64,7 @@ def objects(settings: UpSettings, mode: str) -> list[tuple[Kind[Any], Json]]:
 
 
 def _pool(name: str, spec: Json) -> Json:
-    nodes = {"selector": {POOL_LABEL: name}, **spec.pop("nodes", {})}
+    nodes = {"selector": {NODE_POOL_LABEL: name}, **spec.pop("nodes", {})}
     return {"metadata": {"name": name}, "spec": {**spec, "nodes": nodes}}
 
 

@@ -23,7 +23,6 @@ from headrace.engine.client import LocalCluster
 from headrace.engine.facade.app import build_app, find_node
 from headrace.engine.facade.node_proxy import NodeProxy
 from headrace.engine.facade.options import FACADE_USER, UVICORN_OPTIONS
-from headrace.engine.keyfiles import write_private
 from headrace.engine.pipeline.pipeline import Pipeline
 from headrace.engine.pipeline.request import LOOPBACK, SYSTEM
 from headrace.engine.pipeline.seeding import builtin_registry, seed
@@ -32,6 +31,7 @@ from headrace.engine.pki import Authority
 from headrace.engine.store.store import Store
 from headrace.engine.tokens import AccountTokens, StaticTokens
 from headrace.errors import AlreadyExists
+from headrace.keyfiles import write_private
 from headrace.ledger.database import file_url
 from headrace.ledger.store import Ledger
 from headrace.roles import bootstrap, controllers, process, settings_file

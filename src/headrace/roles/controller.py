@@ -32,6 +32,7 @@ from headrace.cluster.spread import EachNamespace
 from headrace.errors import Unavailable
 from headrace.install.names import CODE_PORT, CONTROLLER, server_hosts
 from headrace.ledger.store import Ledger
+from headrace.pools.serving import ServingCertificates
 from headrace.roles import cluster_options, controllers, process
 from headrace.roles.aggregation import ReadsServer
 from headrace.roles.certificates import CertificateKeeper, ServedCertificate
@@ -130,7 +131,12 @@ async def _work(
             probe_image=settings.image,
         )
         keeper = CertificateKeeper(leading, settings.namespace, _hosts(settings), clock)
-        runnables = [*parts.runnables, Projects(leading, cache).controller(), keeper]
+        runnables = [
+            *parts.runnables,
+            Projects(leading, cache).controller(),
+            ServingCertificates(leading, cache).controller(),
+            keeper,
+        ]
         metrics.append(Metrics(cache, runnables, lease))
         say("It has not read the cluster yet.")
         async with anyio.create_task_group() as tasks:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from headrace.cluster.protocol import Cluster
 from headrace.csi.driver import FuseDriver, VolumeRequest
 from headrace.csi.permit import PodPermit, Terms, TermsOf
@@ -9,15 +11,19 @@ from headrace.csi.world import World
 from headrace.data.runtime.order_source import OrderSource
 from headrace.fuse.order import MountOrder
 from headrace.roles.client_tools import client_tools
-from headrace.roles.settings_file import UpSettings
-from headrace.settings import Home
 
 
 def make_driver(
-    node: str, home: Home, world: World, objects: Cluster, settings: UpSettings, *, persistent: bool
+    node: str, directory: Path, world: World, objects: Cluster, path: str, *, persistent: bool
 ) -> FuseDriver:
-    """Return the driver of `node`; `objects` reads pods, profiles and datasets. Its `run()` must run beside the agent."""
-    source = OrderSource(objects, client_tools(settings.path))
+    """Return the driver of `node`. Its `run()` must run beside the agent.
+
+    Args:
+        directory: of the node's world.
+        objects: reads pods, profiles and datasets.
+        path: PATH of storage clients that the node itself runs.
+    """
+    source = OrderSource(objects, client_tools(path))
 
     async def resolve(request: VolumeRequest) -> MountOrder:
         return await source.order(
@@ -29,7 +35,7 @@ def make_driver(
         )
 
     permit = PodPermit(objects, node, inline_terms(source))
-    return FuseDriver(world, str(home.world(node) / "csi"), resolve=resolve, permit=permit, persistent=persistent)
+    return FuseDriver(world, str(directory / "csi"), resolve=resolve, permit=permit, persistent=persistent)
 
 
 def inline_terms(source: OrderSource) -> TermsOf:

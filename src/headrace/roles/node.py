@@ -31,7 +31,7 @@ from headrace.roles.endpoint import Endpoint, EndpointTls
 from headrace.roles.serving import bind
 from headrace.roles.settings_file import CLOUD, NODES, OWN, Capacity, UpSettings
 from headrace.settings import Home
-from headrace.spec.names import POOL_LABEL
+from headrace.spec.names import NODE_POOL_LABEL
 
 _NETWORKS = {OWN: "127.64.0.0/16", CLOUD: "127.65.0.0/16"}
 
@@ -64,7 +64,7 @@ async def _run_node(
         _cluster(name, home, settings, authority) as cluster,
         _cluster("driver", home, settings, authority) as objects,
     ):
-        driver = make_driver(name, home, world, objects, settings, persistent=name == OWN)
+        driver = make_driver(name, home.world(name), world, objects, settings.path, persistent=name == OWN)
         endpoint = _endpoint(name, authority, listener, on_started)
         agent = Agent(
             config,
@@ -96,7 +96,7 @@ def _config(name: str, home: Home, settings: UpSettings, port: int) -> NodeConfi
         closed=home.root,
         pod_network=_NETWORKS[name],
         capacity=capacity,
-        labels={POOL_LABEL: name, **({"type": "virtual-kubelet"} if name == CLOUD else {})},
+        labels={NODE_POOL_LABEL: name, **({"type": "virtual-kubelet"} if name == CLOUD else {})},
         taints=[CLOUD_TAINT] if name == CLOUD else [],
         port=port,
         base_environment={"PATH": settings.path or os.defpath, "HOME": "/tmp", "LANG": "C.UTF-8"},

@@ -9,7 +9,7 @@ SIGTERM, the op `stop` and `--down` end everything. Control socket (frames as in
     status {}            → {pid, ready: bool, processes: [{name, state, pid, restarts, since_wall_ns, last_exit, log}]}
     wait {timeout_s: 30} → {} once all are ready; Refusal `Timeout` names those that are not
     restart {name}       → {}; the process is ended and started again
-    stop {}              → {} once all have ended; then the supervisor ends too
+    stop {keep: []}      → {} once all have ended but those named, which go on; then the supervisor ends too
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class Supervisor:
         self._stops: list[Call] = []
         self._is_adopting = True
         self._is_stopping = False
+        self._kept: set[str] = set()
         self._processes = {
             entry["name"]: Supervised(self._loop, entry, wanted["directory"], self._changed)
             for entry in wanted["processes"]
@@ -93,17 +94,20 @@ class Supervisor:
         needed = {
             name
             for process in self._processes.values()
-            if process.state != "stopped"
+            if not self._has_stopped(process)
             for name in (*process.entry["after"], *process.entry["beside"])
         }
         for process in self._processes.values():
-            if process.name not in needed:
+            if process.name not in needed and process.name not in self._kept:
                 process.stop()
-        if all(process.state == "stopped" for process in self._processes.values()):
+        if all(self._has_stopped(process) for process in self._processes.values()):
             stops, self._stops = self._stops, []
             for call in stops:
                 call.ok()
             self._loop.stop()
+
+    def _has_stopped(self, process: Supervised) -> bool:
+        return process.state == "stopped" or process.name in self._kept
 
     def _status(self, call: Call) -> None:
         processes = [process.to_json() for process in self._processes.values()]
@@ -134,6 +138,8 @@ class Supervisor:
         call.ok()
 
     def _stop(self, call: Call) -> None:
+        if not self._is_stopping:
+            self._kept = set(orders.strings(call.request, "keep"))
         self._stops.append(call)
         self._begin_stop()
 

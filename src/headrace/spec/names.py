@@ -6,6 +6,8 @@ names are kept as CNCF Fluid has them (`pkg/common/constants.go`), so that manif
 
 from __future__ import annotations
 
+import ipaddress
+
 # -- API groups ----------------------------------------------------------------------------------------------------
 
 FLUID_GROUP = "data.fluid.io"
@@ -105,7 +107,12 @@ MATERIALISE_ANNOTATION = "headrace.io/materialise-command"
 PROJECT_LABEL = "headrace.io/project"
 """On a namespace, whatever its value: Headrace works in it. On a cluster its Secrets are read and its pods admitted."""
 POOL_LABEL = "headrace.io/pool"
-"""On nodes and on the pods we make: the Pool's name."""
+"""On the pods we make: the Pool's name."""
+NODE_POOL_LABEL = "node-restriction.kubernetes.io/headrace-pool"
+"""On nodes: the Pool's name. No node may write labels of this prefix, on itself neither (admission NodeRestriction), so
+that a stolen credential of a node brings no other pool's pods to it."""
+NODE_ADDRESS_LABEL = "node-restriction.kubernetes.io/headrace-address"
+"""On nodes that joined by `headrace node`: the address that was agreed then, as `address_label` writes it."""
 POOLS_ANNOTATION = "headrace.io/pools"
 """On a PVC or Dataset: comma-joined names of the pools it may go to."""
 POOL_CHOICE_ANNOTATION = "headrace.io/pool-choice"
@@ -149,6 +156,16 @@ TAINT_NOT_READY = "node.kubernetes.io/not-ready"
 TAINT_UNREACHABLE = "node.kubernetes.io/unreachable"
 TAINT_UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 VIRTUAL_NODE_TAINT = "virtual-kubelet.io/provider"
+VIRTUAL_NODE_TYPE = "virtual-kubelet"
+"""Value of the label `type` that virtual nodes have; DaemonSets that tolerate everything keep away by it."""
+NODE_USER_PREFIX = "system:node:"
+NODES_GROUP = "system:nodes"
 NODE_LEASE_NAMESPACE = "kube-node-lease"
 SYSTEM_NAMESPACE = "headrace-system"
 DEFAULT_SCHEDULER = "default-scheduler"
+
+
+def address_label(address: str) -> str:
+    """Return an IP address as a label's value, which may hold no colon."""
+    found = ipaddress.ip_address(address)
+    return str(found) if found.version == 4 else found.exploded.replace(":", "-")

@@ -78,7 +78,7 @@ NEW_CLAIM: Json = {
 POD_BODY: Json = {
     "metadata": {"name": "train", "namespace": "vision"},
     "spec": {
-        "nodeSelector": {"headrace.io/pool": "cloud"},
+        "nodeSelector": {"node-restriction.kubernetes.io/headrace-pool": "cloud"},
         "containers": [
             {
                 "name": "main",

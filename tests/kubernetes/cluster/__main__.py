@@ -44,6 +44,7 @@ def up(cluster: OwnCluster, nodes: int) -> None:
         if not cluster.runs:
             cluster.stop()
             cluster.start()
+        cluster.start_scheduler()
         while len(cluster.nodes) < nodes:
             cluster.add_node()
     except BaseException:

@@ -128,6 +128,8 @@ class Control:
             *self._client_options(CONTROLLERS),
             f"--service-account-private-key-file={self._credentials.accounts.key}",
             f"--root-ca-file={self._credentials.authority}",
+            f"--cluster-signing-cert-file={self._credentials.signer.certificate}",
+            f"--cluster-signing-key-file={self._credentials.signer.key}",
             "--use-service-account-credentials",
             "--enable-hostpath-provisioner=false",
         ]

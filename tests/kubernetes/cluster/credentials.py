@@ -31,6 +31,11 @@ class Credentials:
         return self._authority.certificate
 
     @property
+    def signer(self) -> Certificate:
+        """What certificates are signed with that are asked for by CertificateSigningRequests."""
+        return self._authority.signer
+
+    @property
     def proxy_authority(self) -> Path:
         """The certificate that extension API servers trust, of requests that the API server passes on."""
         return self._proxies.certificate

@@ -74,6 +74,10 @@ class OwnCluster:
         made.start(control.url)
         return made.name
 
+    def start_scheduler(self) -> None:
+        """Start the scheduler, for nodes that others bring. Idempotent."""
+        self._control().start_scheduler()
+
     def import_image(self, archive: Path) -> None:
         """Let pods on all nodes use the images of a Docker archive."""
         for each in self._started_nodes():

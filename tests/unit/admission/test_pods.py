@@ -113,8 +113,8 @@ class World:
 async def world() -> AsyncIterator[World]:
     world = World()
     world.put(pool("own", "native"), pool("cloud", "broker"))
-    world.put(node("own-1", {"headrace.io/pool": "own"}))
-    world.put(node("cloud-1", {"headrace.io/pool": "cloud"}))
+    world.put(node("own-1", {"node-restriction.kubernetes.io/headrace-pool": "own"}))
+    world.put(node("cloud-1", {"node-restriction.kubernetes.io/headrace-pool": "cloud"}))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(world.cache.run)
         yield world
@@ -152,20 +152,30 @@ def requirement(result: Json | None) -> list[Json]:
 async def test_a_pod_that_could_land_anywhere_stays_native_and_is_pinned(world: World) -> None:
     result = await world.admit(pod())
     assert not is_injected(result)
-    assert requirement(result) == [{"key": "headrace.io/pool", "operator": "NotIn", "values": ["cloud"]}]
+    assert requirement(result) == [
+        {"key": "node-restriction.kubernetes.io/headrace-pool", "operator": "NotIn", "values": ["cloud"]}
+    ]
 
 
 @pytest.mark.parametrize(
     "spec",
     [
         {"nodeName": "cloud-1"},
-        {"nodeSelector": {"headrace.io/pool": "cloud"}},
+        {"nodeSelector": {"node-restriction.kubernetes.io/headrace-pool": "cloud"}},
         {
             "affinity": {
                 "nodeAffinity": {
                     "requiredDuringSchedulingIgnoredDuringExecution": {
                         "nodeSelectorTerms": [
-                            {"matchExpressions": [{"key": "headrace.io/pool", "operator": "In", "values": ["cloud"]}]}
+                            {
+                                "matchExpressions": [
+                                    {
+                                        "key": "node-restriction.kubernetes.io/headrace-pool",
+                                        "operator": "In",
+                                        "values": ["cloud"],
+                                    }
+                                ]
+                            }
                         ]
                     }
                 }
@@ -180,37 +190,41 @@ async def test_a_pod_that_can_only_come_to_the_cloud_is_injected(world: World, s
     assert result["spec"].get("affinity") == spec.get("affinity")
 
 
-@pytest.mark.parametrize("spec", [{"nodeName": "own-1"}, {"nodeSelector": {"headrace.io/pool": "own"}}])
+@pytest.mark.parametrize(
+    "spec", [{"nodeName": "own-1"}, {"nodeSelector": {"node-restriction.kubernetes.io/headrace-pool": "own"}}]
+)
 async def test_a_pod_that_can_only_come_to_its_own_nodes_is_left_alone(world: World, spec: Json) -> None:
     assert await world.admit(pod(**spec)) is None
 
 
 async def test_a_taint_keeps_pods_from_the_cloud(world: World) -> None:
-    world.put(node("cloud-1", {"headrace.io/pool": "cloud"}, "virtual-kubelet.io/provider"))
+    world.put(node("cloud-1", {"node-restriction.kubernetes.io/headrace-pool": "cloud"}, "virtual-kubelet.io/provider"))
     assert await world.admit(pod()) is None
     tolerant = pod(tolerations=[{"key": "virtual-kubelet.io/provider", "operator": "Exists"}])
     assert requirement(await world.admit(tolerant))
 
 
 async def test_a_node_that_is_not_ready_now_is_still_a_place_to_come_to(world: World) -> None:
-    world.put(node("own-1", {"headrace.io/pool": "own"}, "node.kubernetes.io/not-ready"))
+    world.put(node("own-1", {"node-restriction.kubernetes.io/headrace-pool": "own"}, "node.kubernetes.io/not-ready"))
     assert not is_injected(await world.admit(pod()))
 
 
 async def test_fluids_label_sends_a_pod_to_the_cloud(world: World) -> None:
     result = await world.admit(pod(labels=INJECT))
     assert is_injected(result)
-    assert requirement(result) == [{"key": "headrace.io/pool", "operator": "In", "values": ["cloud"]}]
+    assert requirement(result) == [
+        {"key": "node-restriction.kubernetes.io/headrace-pool", "operator": "In", "values": ["cloud"]}
+    ]
 
 
 async def test_fluids_label_works_before_the_first_cloud_node(world: World) -> None:
     await world.cluster.delete(NODE, Doc(NODE, node("cloud-1", {})).ref)
     assert is_injected(await world.admit(pod(labels=INJECT)))
-    assert is_injected(await world.admit(pod(nodeSelector={"headrace.io/pool": "cloud"})))
+    assert is_injected(await world.admit(pod(nodeSelector={"node-restriction.kubernetes.io/headrace-pool": "cloud"})))
 
 
 async def test_two_clouds_of_one_mode_are_one_question_and_of_two_are_two(world: World) -> None:
-    world.put(pool("other", "broker"), node("other-1", {"headrace.io/pool": "other"}))
+    world.put(pool("other", "broker"), node("other-1", {"node-restriction.kubernetes.io/headrace-pool": "other"}))
     result = await world.admit(pod(labels=INJECT))
     assert requirement(result)[0]["values"] == ["cloud", "other"]
     world.put(pool("other", "materialise"))
@@ -221,7 +235,7 @@ async def test_two_clouds_of_one_mode_are_one_question_and_of_two_are_two(world:
 
 async def test_the_label_and_a_selection_that_contradict_each_other(world: World) -> None:
     with pytest.raises(Denied, match="leads to no pool"):
-        await world.admit(pod(labels=INJECT, nodeSelector={"headrace.io/pool": "own"}))
+        await world.admit(pod(labels=INJECT, nodeSelector={"node-restriction.kubernetes.io/headrace-pool": "own"}))
 
 
 async def test_a_pool_told_by_another_label(world: World) -> None:
@@ -237,10 +251,10 @@ async def test_a_pool_told_by_another_label(world: World) -> None:
 @pytest.mark.parametrize(
     ("case", "user"),
     [
-        (pod("plain", nodeSelector={"headrace.io/pool": "cloud"}), "ann"),
-        (pod("nothing", nodeSelector={"headrace.io/pool": "cloud"}), "ann"),
+        (pod("plain", nodeSelector={"node-restriction.kubernetes.io/headrace-pool": "cloud"}), "ann"),
+        (pod("nothing", nodeSelector={"node-restriction.kubernetes.io/headrace-pool": "cloud"}), "ann"),
         (pod(labels={"fluid.io/enable-injection": "false"}), "ann"),
-        (pod(nodeSelector={"headrace.io/pool": "cloud"}), "system:headrace"),
+        (pod(nodeSelector={"node-restriction.kubernetes.io/headrace-pool": "cloud"}), "system:headrace"),
     ],
 )
 async def test_who_is_left_alone(world: World, case: Json, user: str) -> None:
@@ -252,7 +266,7 @@ async def test_a_dataset_that_is_not_ready_refuses_the_pod_with_its_reason(world
         THIN_RUNTIME_PROFILE, Doc(THIN_RUNTIME_PROFILE, obj(THIN_RUNTIME_PROFILE, "juicefs")).ref
     )
     with pytest.raises(Denied, match="There is no profile juicefs"):
-        await world.admit(pod(nodeSelector={"headrace.io/pool": "cloud"}))
+        await world.admit(pod(nodeSelector={"node-restriction.kubernetes.io/headrace-pool": "cloud"}))
     assert not is_injected(await world.admit(pod()))
 
 
@@ -278,15 +292,15 @@ def wanting(cpu: int, claim: str = "starfs", **spec: Any) -> Json:
 
 def peak(world: World, own_cpu: int = 4, **own: Any) -> None:
     """Own node and cloud node with room, the cloud's with a taint of its own."""
-    world.put(node("own-1", {"headrace.io/pool": "own"}, cpu=own_cpu, **own))
-    world.put(node("cloud-1", {"headrace.io/pool": "cloud"}, TAINT, cpu=64))
+    world.put(node("own-1", {"node-restriction.kubernetes.io/headrace-pool": "own"}, cpu=own_cpu, **own))
+    world.put(node("cloud-1", {"node-restriction.kubernetes.io/headrace-pool": "cloud"}, TAINT, cpu=64))
 
 
 async def test_a_pod_that_tolerates_the_clouds_taint_stays_at_home_while_there_is_room(world: World) -> None:
     peak(world)
     result, warnings = await world.answer(wanting(4))
     assert not is_injected(result)
-    assert requirement(result) == [{"key": "headrace.io/pool", "operator": "NotIn", "values": ["cloud"]}]
+    assert requirement(result) == [{"key": "node-restriction.kubernetes.io/headrace-pool", "operator": "NotIn", "values": ["cloud"]}]
     assert result is not None
     assert result["metadata"]["annotations"][CHOICE].startswith(
         "Stays on nodes with the storage's own driver: own-1 has"
@@ -301,7 +315,7 @@ async def test_it_goes_to_the_cloud_with_its_client_when_there_is_none(world: Wo
     result, warnings = await world.answer(wanting(4))
     assert is_injected(result)
     assert result is not None
-    assert requirement(result) == [{"key": "headrace.io/pool", "operator": "In", "values": ["cloud"]}]
+    assert requirement(result) == [{"key": "node-restriction.kubernetes.io/headrace-pool", "operator": "In", "values": ["cloud"]}]
     assert [f"Pod train: {result['metadata']['annotations'][CHOICE]}"] == warnings
     assert "Goes to pool cloud, whose taint it tolerates: no node" in warnings[0]
     assert await world.admit(result) is None
@@ -327,8 +341,8 @@ async def test_pods_on_their_way_take_room_too(world: World) -> None:
     ],
 )
 async def test_who_tolerates_everything_has_not_asked_for_the_cloud(world: World, tolerations: list[Json]) -> None:
-    world.put(node("own-1", {"headrace.io/pool": "own"}, "own/gpu", cpu=0))
-    world.put(node("cloud-1", {"headrace.io/pool": "cloud"}, TAINT, "own/gpu", cpu=64))
+    world.put(node("own-1", {"node-restriction.kubernetes.io/headrace-pool": "own"}, "own/gpu", cpu=0))
+    world.put(node("cloud-1", {"node-restriction.kubernetes.io/headrace-pool": "cloud"}, TAINT, "own/gpu", cpu=64))
     assert not is_injected(await world.admit(wanting(4, tolerations=tolerations)))
     assert is_injected(await world.admit(wanting(4, tolerations=[*tolerations, *TOLERANT["tolerations"]])))
 
@@ -357,8 +371,8 @@ async def test_where_a_claim_may_go_holds_for_pods_of_others_too(world: World) -
     only = MergePatch({"metadata": {"annotations": {"headrace.io/pools": "own, other"}}})
     await world.cluster.patch(PERSISTENT_VOLUME_CLAIM, Doc(PERSISTENT_VOLUME_CLAIM, claim).ref, only)
     with pytest.raises(Denied, match="can only come to cloud, and claim starfs may only go to these pools: other, own"):
-        await world.admit(pod(nodeSelector={"headrace.io/pool": "cloud"}))
-    world.put(pool("other", "broker"), node("other-1", {"headrace.io/pool": "other"}))
+        await world.admit(pod(nodeSelector={"node-restriction.kubernetes.io/headrace-pool": "cloud"}))
+    world.put(pool("other", "broker"), node("other-1", {"node-restriction.kubernetes.io/headrace-pool": "other"}))
     assert requirement(await world.admit(pod(labels=INJECT)))[0]["values"] == ["other"]
     peak(world, unschedulable=True)
     assert not is_injected(await world.admit(wanting(4)))

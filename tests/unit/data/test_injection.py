@@ -294,7 +294,7 @@ def test_a_claim_that_nobody_mounts_is_no_use(pod: Json, datasets: Datasets, cap
 
 # -- native and materialise ------------------------------------------------------------------------------------------
 
-OWN_ONLY: Json = {"key": "headrace.io/pool", "operator": "NotIn", "values": ["cloud"]}
+OWN_ONLY: Json = {"key": "node-restriction.kubernetes.io/headrace-pool", "operator": "NotIn", "values": ["cloud"]}
 
 
 def terms_of(pod: Json) -> list[Json]:

@@ -46,7 +46,7 @@ def test_the_probe_is_an_injected_pod_of_the_pool(
     assert meta["finalizers"] == ["headrace.io/metered"]
     assert (meta["labels"]["headrace.io/probe"], meta["labels"]["headrace.io/pool"]) == ("demo", "cloud")
     assert meta["ownerReferences"][0]["kind"] == "Dataset"
-    assert spec["nodeSelector"] == {"headrace.io/pool": "cloud"}
+    assert spec["nodeSelector"] == {"node-restriction.kubernetes.io/headrace-pool": "cloud"}
     assert spec["tolerations"] == [{"key": "virtual-kubelet.io/provider", "operator": "Exists"}]
     assert spec["initContainers"][0]["name"] == "fluid-fuse-0"
     assert spec["containers"][0]["volumeMounts"][0]["subPath"] == "ds"

@@ -11,7 +11,7 @@ from headrace.jobs import gang, manifest, terms
 from headrace.pods.worker import CodeSource
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import POOL, QUEUE, TRAIN_JOB
-from headrace.spec.names import JOB_LABEL, METERED_FINALIZER, POOL_LABEL
+from headrace.spec.names import JOB_LABEL, METERED_FINALIZER, NODE_POOL_LABEL
 
 CLOUD: Doc[Any] = Doc(
     POOL,
@@ -101,7 +101,7 @@ def test_the_pod_goes_to_its_pool_is_metered_and_asks_for_no_privilege() -> None
     pod = build(job(resources={"cpu": 2, "memory": "4Gi", "gpu": "A100:1", "shm": "1Gi"}))
     assert pod["metadata"]["finalizers"] == [METERED_FINALIZER]
     assert pod["metadata"]["annotations"]["gpu"] == "a100"
-    assert pod["spec"]["nodeSelector"] == {POOL_LABEL: "cloud"}
+    assert pod["spec"]["nodeSelector"] == {NODE_POOL_LABEL: "cloud"}
     main = pod["spec"]["containers"][0]
     assert main["resources"]["requests"] == {"cpu": "2", "memory": "5Gi", "nvidia.com/gpu": "1"}
     assert main["securityContext"]["capabilities"] == {"drop": ["ALL"]}

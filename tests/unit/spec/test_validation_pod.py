@@ -51,7 +51,11 @@ _PROBE: Json = {"exec": {"command": ["true"]}}
         _init(restartPolicy="Always", startupProbe=_PROBE),
         {"tolerations": [{"operator": "Exists"}, {"key": "a", "value": "b", "effect": "NoSchedule"}]},
         {"volumes": [{"name": "unknown-here", "nfs": {"server": "a", "path": "/"}}]},
-        {"restartPolicy": "Never", "nodeSelector": {"headrace.io/pool": "own"}, "hostname": "web-0"},
+        {
+            "restartPolicy": "Never",
+            "nodeSelector": {"node-restriction.kubernetes.io/headrace-pool": "own"},
+            "hostname": "web-0",
+        },
     ],
     ids=str,
 )

@@ -43,6 +43,8 @@ _SOCKET_OPTIONS = [
     if hasattr(socket, name)
 ]
 
+_LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=60.0)
+
 TokenSource = Callable[[], Awaitable[str]]
 
 
@@ -134,10 +136,17 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     auth: Any = None  # httpx2.Auth
     agent: str = "headrace"
 
-    def open(self) -> httpx2.AsyncClient:
-        """Return a client that keeps its connections. Proxies of the environment are used, but never to this machine."""
+    def transport(self) -> httpx2.AsyncHTTPTransport:
+        """Return what keeps connections to the server."""
+        return httpx2.AsyncHTTPTransport(verify=self.tls, limits=_LIMITS, socket_options=_SOCKET_OPTIONS)
+
+    def open(self, transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
+        """Return a client that keeps its connections. Proxies of the environment are used, but never to this machine.
+
+        Args:
+            transport: what carries its requests, such as one whose credential is renewed; its own by default.
+        """
         is_near = _is_loopback(httpx2.URL(self.server).host)
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=60.0)
         return httpx2.AsyncClient(
             base_url=self.server,
             auth=self.auth,
@@ -145,8 +154,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             timeout=httpx2.Timeout(None, connect=CONNECT_TIMEOUT_S),
             verify=self.tls,
             trust_env=not is_near,
-            limits=limits,
-            transport=httpx2.AsyncHTTPTransport(verify=self.tls, limits=limits, socket_options=_SOCKET_OPTIONS),
+            limits=_LIMITS,
+            transport=transport or self.transport(),
             event_hooks={"response": [_read_refusals]},
         )
 
@@ -177,6 +186,28 @@ def from_kubeconfig(path: Path, context: str | None = None) -> Connection:
             f"The kubeconfig {path} cannot be used: {error}.",
             hint="See what it holds with: kubectl config view --kubeconfig FILE",
         ) from error
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """The server of a kubeconfig. `authority`: whom to trust, PEM in base64; empty means those whom the machine trusts."""
+
+    server: str
+    authority: str
+    is_insecure: bool
+
+
+def read_cluster(path: Path, context: str | None = None) -> Target:
+    """Read of a kubeconfig which server it leads to, and how that is known; raises InvalidSpec as `from_kubeconfig`."""
+    from lightkube.config.kubeconfig import KubeConfig
+
+    from_kubeconfig(path, context)  # all that can be wrong with it
+    config = KubeConfig.from_file(path).get(context)
+    assert config is not None
+    cluster = config.cluster
+    authority = cluster.certificate_auth_data or ""
+    if cluster.certificate_auth and not authority:
+        authority = base64.b64encode(Path(config.abs_file(cluster.certificate_auth)).read_bytes()).decode()
+    return Target(server=cluster.server, authority=authority, is_insecure=cluster.insecure)
 
 
 def in_cluster() -> Connection:

@@ -19,7 +19,7 @@ class PoolNodes(View, frozen=True, kw_only=True):
     """Which nodes belong to the pool."""
 
     selector: dict[str, str] = {}
-    """Labels the pool's nodes have; headrace.io/pool with the pool's name by default."""
+    """Labels the pool's nodes have; node-restriction.kubernetes.io/headrace-pool with the pool's name by default."""
     tolerations: tuple[Toleration, ...] = ()
     """Taints of the pool's nodes that its pods must put up with."""
 

@@ -1,0 +1,259 @@
+"""`headrace node`: lets this machine join a cluster as a node, and runs its processes.
+
+    supervisor ── world ── agent        (docs/virtual-node.md)
+
+The operator's kubeconfig is read once, when the node joins. Afterwards its home has all that it needs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import msgspec
+
+from headrace.certificates import make_key
+from headrace.clock import SystemClock
+from headrace.cluster.protocol import Cluster
+from headrace.cluster.remote import RemoteCluster
+from headrace.cluster.remote.connection import read_cluster
+from headrace.errors import Conflict, EngineFailed, InvalidSpec
+from headrace.ids import is_dns_subdomain
+from headrace.install import joining
+from headrace.install.node_objects import Membership
+from headrace.keyfiles import write_private
+from headrace.node import certificates
+from headrace.roles import joined_file, said, supervision
+from headrace.roles.joined_file import CERTIFICATE_S, CLIENT_CERTIFICATE, PROCESS, WORLD, JoinedNode
+from headrace.roles.serving import bind
+from headrace.sandbox import unprivileged
+from headrace.sandbox.client import Client
+from headrace.sandbox.wire import Refusal
+from headrace.settings import Home, default_home
+from headrace.spec.kind import Json
+from headrace.units import parse_quantity
+
+KUBELET_PORT = 10250
+PROCESSES = (supervision.world_process(WORLD), PROCESS)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wishes:
+    """What the command line said; None and empty texts leave it to us, or to what was chosen when the node joined."""
+
+    pool: str = ""
+    name: str = ""
+    address: str = ""
+    port: int = 0
+    cpu: str = ""
+    memory: str = ""
+    persistent_volumes: bool | None = None
+    certificate_s: int = 0
+
+
+def usual_home(name: str) -> Home:
+    """Return where a node of this name has its home, when nobody says another place."""
+    return Home(Home(default_home()).nodes / name)
+
+
+def usual_name(pool: str) -> str:
+    """Return how this machine's node of a pool is called, when nobody says another name."""
+    host = socket.gethostname().lower().partition(".")[0]
+    return f"{host}-{pool}" if host else pool
+
+
+def check(wishes: Wishes) -> None:
+    """Raise InvalidSpec for wishes that cannot be fulfilled."""
+    if wishes.name and not is_dns_subdomain(wishes.name):
+        raise InvalidSpec(f"{wishes.name!r} is no name for a node.", hint="Use a-z, 0-9, - and dots.")
+    for what, text in (("CPU", wishes.cpu), ("memory", wishes.memory)):
+        try:
+            good = not text or parse_quantity(text) > 0
+        except ValueError as error:
+            raise InvalidSpec(f"{what} {error}.", hint="Write for example --cpu 4 --memory 8Gi") from error
+        if not good:
+            raise InvalidSpec(f"{what} must be more than nothing, not {text}.", hint="Write for example 4 or 8Gi")
+
+
+# -- joining -----------------------------------------------------------------------------------------------------------
+
+
+def join(home: Home, wishes: Wishes, kubeconfig: Path, context: str | None, say: Say) -> JoinedNode:
+    """Let this machine into the cluster of `kubeconfig`, and keep in `home` what its node needs. Idempotent.
+
+    Raises:
+        Denied, NotFound, Conflict, Unavailable: the cluster does not let it in; the sentence says why.
+    """
+    target = read_cluster(kubeconfig, context)
+    known = joined_file.find(home)
+    wishes = _with_known(wishes, known)
+    if not wishes.pool:
+        raise InvalidSpec("A node joins a pool, and none is named.", hint="Such as: --pool cloud")
+    name = wishes.name or usual_name(wishes.pool)
+
+    async def program() -> JoinedNode:
+        async with RemoteCluster.from_kubeconfig(kubeconfig, context=context) as cluster:
+            await joining.check_rights(cluster)
+            address = wishes.address or _address_towards(target.server)
+            member = await joining.membership(cluster, name, wishes.pool, address)
+            _check_volumes(member, wishes)
+            if known is None:
+                await joining.check_name(cluster, member, SystemClock())
+            node = JoinedNode(
+                name=name,
+                pool=wishes.pool,
+                server=target.server,
+                address=address,
+                port=wishes.port or _free_port(address),
+                is_serverless=member.is_serverless,
+                cpu=wishes.cpu,
+                memory=wishes.memory,
+                persistent_volumes=bool(wishes.persistent_volumes),
+                path=supervision.environment(home)["PATH"],
+                certificate_s=wishes.certificate_s or CERTIFICATE_S,
+            )
+            await _obtain(cluster, member, node, home, say)
+            _keep(home, node, joined_file.kubeconfig(node, target.authority, is_insecure=target.is_insecure))
+            await joining.register(cluster, member)
+            return node
+
+    return anyio.run(program)
+
+
+def _with_known(wishes: Wishes, known: JoinedNode | None) -> Wishes:
+    """Fill in what the node was told when it joined before."""
+    if known is None:
+        return wishes
+    for what, wanted, kept in (("name", wishes.name, known.name), ("pool", wishes.pool, known.pool)):
+        if wanted and wanted != kept:
+            raise Conflict(
+                f"The node of this home has the {what} {kept}, not {wanted}.",
+                hint="Take it out first (headrace node --leave), or name another home: --home DIRECTORY",
+            )
+    return replace(
+        wishes,
+        name=known.name,
+        pool=known.pool,
+        address=wishes.address or known.address,
+        port=wishes.port or known.port,
+        cpu=wishes.cpu or known.cpu,
+        memory=wishes.memory or known.memory,
+        persistent_volumes=known.persistent_volumes if wishes.persistent_volumes is None else wishes.persistent_volumes,
+        certificate_s=wishes.certificate_s or known.certificate_s,
+    )
+
+
+def _check_volumes(member: Membership, wishes: Wishes) -> None:
+    if wishes.persistent_volumes and member.is_serverless:
+        raise InvalidSpec(
+            f"Pool {member.pool} is serverless, and no serverless provider runs anybody's volume driver.",
+            hint="Leave out --persistent-volumes, or let the node join a pool of kind own.",
+        )
+
+
+async def _obtain(cluster: Cluster, member: Membership, node: JoinedNode, home: Home, say: Say) -> None:
+    await joining.grant(cluster, member.name)
+    if not certificates.ended(home.identity / CLIENT_CERTIFICATE, SystemClock().now()):
+        return
+    issued = await joining.client_certificate(cluster, member, make_key(), node.certificate_s, say)
+    _make_private(home)
+    file = home.identity / CLIENT_CERTIFICATE
+    certificates.write(file, issued)
+    _give(home.identity, file)
+
+
+def _keep(home: Home, node: JoinedNode, kubeconfig: Json) -> None:
+    joined_file.write(home, node)
+    write_private(home.kubeconfig, msgspec.yaml.encode(kubeconfig))
+    _give(home.root / joined_file.SETTINGS, home.kubeconfig)
+
+
+def _make_private(home: Home) -> None:
+    home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.identity.mkdir(mode=0o700, exist_ok=True)
+
+
+def _give(*paths: Path) -> None:
+    """Started by root, the node runs as nobody, and what it keeps is nobody's."""
+    if os.geteuid() == 0:
+        for path in paths:
+            os.chown(path, unprivileged.NOBODY, unprivileged.NOBODY)
+
+
+def _address_towards(server: str) -> str:
+    """Return this machine's address on the way to a server. Nothing is sent."""
+    url = urlsplit(server)
+    try:
+        found = socket.getaddrinfo(url.hostname, url.port or 443, type=socket.SOCK_DGRAM)
+        for family, kind, protocol, _, where in found:
+            with socket.socket(family, kind, protocol) as probe:
+                probe.connect(where)
+                return str(probe.getsockname()[0])
+    except OSError as error:
+        raise InvalidSpec(
+            f"There is no way from here to {server}: {error.strerror}.",
+            hint="Name this machine's address: --address IP",
+        ) from error
+    raise AssertionError("getaddrinfo finds something, or raises")
+
+
+def _free_port(address: str) -> int:
+    for port in (KUBELET_PORT, 0):
+        try:
+            with bind(port, address) as listener:
+                return int(listener.getsockname()[1])
+        except Conflict:
+            continue
+    raise InvalidSpec(f"No port of {address} can be used.", hint="Name an address of this machine: --address IP")
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def start(home: Home) -> None:
+    """Start the node's processes, or find them running. Idempotent."""
+    if not supervision.left(home, [PROCESS]):
+        home.ready(PROCESS).unlink(missing_ok=True)
+    world = supervision.world_entry(home, WORLD, [home.root, default_home()])
+    agent = supervision.entry(home, PROCESS, ["headrace.roles.joined"], ready=None, beside=[world["name"]])
+    supervision.supervise(home, supervision.table(home, [world, agent]))
+
+
+def is_ready(home: Home) -> bool:
+    """Whether the cluster knows that pods can run here."""
+    return home.ready(PROCESS).exists()
+
+
+def running_pods(home: Home) -> int:
+    """Return how many pods have a container that runs; 0 where no world answers."""
+    try:
+        with Client(str(home.world_socket(WORLD)), timeout_s=5) as client:
+            pods = client.call("state")["pods"]
+    except (OSError, Refusal):
+        return 0
+    return sum(any(each.get("state") == "running" for each in pod.get("containers") or ()) for pod in pods)
+
+
+def stop(home: Home, *, keeps_pods: bool) -> None:
+    """End the node's processes; with `keeps_pods` all but the world, whose pods go on. Idempotent."""
+    home.ready(PROCESS).unlink(missing_ok=True)
+    if not keeps_pods:
+        supervision.end_all(home)
+        return
+    try:
+        with Client(str(home.supervisor_socket), timeout_s=30) as client:
+            client.call("stop", keep=[supervision.world_process(WORLD)])
+    except (OSError, Refusal) as error:
+        raise EngineFailed(f"The agent could not be stopped: {error}.", hint="Try again.") from error
+
+
+def sentences(home: Home) -> dict[str, str]:
+    """Return what the node waits for, by topic."""
+    return said.read(home.root / "run" / "said.json")

@@ -1,0 +1,109 @@
+"""The agent of a node that has joined a cluster. `python -m headrace.roles.joined`, started by `headrace node`.
+
+It has a credential of its own, with the rights of every kubelet and the few of `install.node_objects`; that of whoever
+let it join is not here. Killed, it leaves pods as they are, and the next one takes them up.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+
+import anyio
+
+from headrace.clock import SystemClock
+from headrace.cluster.events import Recorder
+from headrace.cluster.remote import RemoteCluster
+from headrace.cluster.remote.connection import Connection, from_kubeconfig
+from headrace.cluster.remote.renewal import RenewableTransport
+from headrace.cluster.signing import kubelet_client
+from headrace.errors import Denied
+from headrace.node import certificates
+from headrace.node.agent import Agent
+from headrace.node.certificates import KeptCertificate
+from headrace.node.config import NodeConfig, measured_capacity
+from headrace.node.world import WorldClient
+from headrace.roles import joined_file, process
+from headrace.roles.driver import make_driver
+from headrace.roles.joined_endpoint import Endpoint
+from headrace.roles.joined_file import CLIENT_CERTIFICATE, WORLD, JoinedNode
+from headrace.roles.said import Said
+from headrace.roles.serving import bind
+from headrace.settings import Home
+from headrace.spec.names import NODE_TYPE_LABEL, VIRTUAL_NODE_TYPE
+
+Say = Callable[[str], None]
+
+
+async def main(home: Home) -> None:
+    """Run the node until cancelled."""
+    node = joined_file.read(home)
+    said = Said(home.root / "run" / "said.json")
+    home.ready(joined_file.PROCESS).unlink(missing_ok=True)
+    clock = SystemClock()
+    listener = bind(node.port, node.address)
+    client_file = home.identity / CLIENT_CERTIFICATE
+    if certificates.ended(client_file, clock.now()):
+        raise Denied(
+            f"The credential of node {node.name} has ended; it was not running when it was to be renewed.",
+            hint="Join again: headrace node --kubeconfig FILE",
+        )
+    connection = functools.partial(_connection, home)
+    transport = RenewableTransport(connection)
+    world = WorldClient(str(home.world_socket(WORLD)))
+    async with RemoteCluster(connection().open(transport)) as cluster:
+        driver = make_driver(
+            node.name, home.world(WORLD), world, cluster, node.path, persistent=node.persistent_volumes
+        )
+        agent = Agent(
+            _config(home, node),
+            cluster=cluster,
+            world=world,
+            drivers={driver.name: driver},
+            recorder=Recorder(cluster, "kubelet"),
+            say=functools.partial(said.say, "cluster"),
+        )
+        identity = KeptCertificate(
+            client_file,
+            cluster,
+            kubelet_client(node.name, lasts_s=node.certificate_s, approver="kube-controller-manager"),
+            clock,
+            say=functools.partial(said.say, "credential"),
+            renewed=transport.renew,
+        )
+        endpoint = Endpoint(node, home, cluster, clock, listener, said)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(driver.run)
+            tasks.start_soon(identity.run)
+            tasks.start_soon(_say_when_ready, agent, home)
+            await agent.run(endpoint.serve)
+
+
+async def _say_when_ready(agent: Agent, home: Home) -> None:
+    await agent.told_ready.wait()
+    process.say_ready(home.ready(joined_file.PROCESS))
+
+
+def _connection(home: Home) -> Connection:
+    return from_kubeconfig(home.kubeconfig)
+
+
+def _config(home: Home, node: JoinedNode) -> NodeConfig:
+    measured = measured_capacity()
+    return NodeConfig(
+        name=node.name,
+        directory=home.world(WORLD),
+        closed=home.root,
+        pod_network="",
+        capacity={**measured, "cpu": node.cpu or measured["cpu"], "memory": node.memory or measured["memory"]},
+        labels={NODE_TYPE_LABEL: VIRTUAL_NODE_TYPE} if node.is_serverless else {},
+        registers=False,
+        host_ip=node.address,
+        port=node.port,
+        base_environment={"PATH": node.path or os.defpath, "HOME": "/tmp", "LANG": "C.UTF-8"},
+    )
+
+
+if __name__ == "__main__":
+    process.run(joined_file.PROCESS, main)
