@@ -22,7 +22,7 @@ from headrace.cli.main import COMMANDS, INTERRUPTED, IO_ERROR, SOFTWARE, LazyGro
 from headrace.install import names, node_plugin, rbac, users
 from headrace.spec.crds import crd
 from headrace.spec.kind import Json, Kind
-from headrace.spec.kinds import FLUID_KINDS, HEADRACE_KINDS, TRAIN_JOB
+from headrace.spec.kinds import FLUID_KINDS, HEADRACE_KINDS, PLUGIN_KINDS, TRAIN_JOB
 from headrace.spec.validation.unsupported import UNSUPPORTED
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,7 +33,7 @@ _NOTE = "<!-- Written by tools/docs.py from the code; change it there. -->\n\n"
 
 def pages() -> dict[str, str]:
     """Return the path of each generated page, relative to docs/, and its text."""
-    kinds = {f"reference/{kind.singular}.md": kind_page(kind) for kind in HEADRACE_KINDS}
+    kinds = {f"reference/{kind.singular}.md": kind_page(kind) for kind in (*HEADRACE_KINDS, *PLUGIN_KINDS)}
     return {
         "cli.md": cli_page(),
         "errors.md": errors_page(),
@@ -356,7 +356,10 @@ def kind_page(kind: Kind[Any]) -> str:
     scope = "in a namespace" if kind.namespaced else "for the whole cluster"
     names = ", ".join(f"`{name}`" for name in (kind.plural, kind.singular, *kind.short_names))
     text = f"{_NOTE}# {kind.name}\n\n{schema['description']}\n\n`{kind.api_version}`, {scope}; {names}.\n\n"
-    text += f"```yaml\n{EXAMPLES[kind.name]}```\n\n"
+    example = EXAMPLES.get(kind.name)
+    text += (
+        f"```yaml\n{example}```\n\n" if example else f"No user writes one; `kubectl get {kind.plural}` shows them.\n\n"
+    )
     ignored = {row.path.replace("[*]", "[]"): row.instead for row in UNSUPPORTED.get(kind.name, ())}
     for part in ("spec", "status"):
         text += f"## {part}\n\n" + _table("field", "type", "default", "")

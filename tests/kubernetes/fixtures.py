@@ -20,7 +20,7 @@ from tests.kubernetes.cluster.programs import Missing
 
 from headrace.spec.crds import crd
 from headrace.spec.kind import Json
-from headrace.spec.kinds import FLUID_KINDS, HEADRACE_KINDS
+from headrace.spec.kinds import DEFINED_KINDS
 
 T = TypeVar("T")
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -29,9 +29,12 @@ READY_S = 120.0
 
 @pytest.fixture(scope="session")
 def own_kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster | None]:
-    """The control plane of a cluster of this machine's own; None where KUBECONFIG names another cluster."""
+    """The control plane of a cluster of this machine's own; None where KUBECONFIG names another cluster.
+
+    One that is kept between runs is used as it is, and goes on.
+    """
     if os.environ.get("KUBECONFIG"):
-        yield None
+        yield OwnCluster.kept(Path(os.environ["KUBECONFIG"]))
         return
     own = OwnCluster(tmp_path_factory.mktemp("kubernetes") / "cluster")
     try:
@@ -60,7 +63,7 @@ def kubernetes(bare_kubernetes: Access) -> Iterator[Access]:
 def kubernetes_node(own_kubernetes: OwnCluster | None, bare_kubernetes: Access) -> str:
     """The name of a node that is Ready; adds one where the cluster is this machine's own."""
     if own_kubernetes:
-        name = made_or_skipped(own_kubernetes.add_node)
+        name = own_kubernetes.nodes[0] if own_kubernetes.nodes else made_or_skipped(own_kubernetes.add_node)
         wait(lambda: name in ready_nodes(bare_kubernetes), f"node {name} is Ready")
         return name
     ready = ready_nodes(bare_kubernetes)
@@ -80,11 +83,11 @@ def busybox(kubernetes_node: str, bare_kubernetes: Access) -> str:
 def define(access: Access) -> list[str]:
     """Create what is missing of our kinds and Fluid's, wait until all are served, and return what was created."""
     there = {each["metadata"]["name"] for each in access.call("GET", DEFINITIONS)["items"]}
-    wanted = [crd(kind) for kind in (*FLUID_KINDS, *HEADRACE_KINDS)]
+    wanted = [crd(kind) for kind in DEFINED_KINDS]
     made = [body for body in wanted if body["metadata"]["name"] not in there]
     for body in made:
         access.call("POST", DEFINITIONS, body)
-    for kind in (*FLUID_KINDS, *HEADRACE_KINDS):
+    for kind in DEFINED_KINDS:
         wait(lambda kind=kind: is_served(access, kind.path("")), f"{kind.name} is served")  # type: ignore[misc]
     return [body["metadata"]["name"] for body in made]
 

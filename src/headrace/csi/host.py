@@ -178,6 +178,10 @@ def _mount_work(op: str, fields: dict[str, Any]) -> Callable[[], Json] | None:
     if op == "mount.bind":
         read_only, recursive = bool(fields.get("read_only", False)), bool(fields.get("recursive", True))
         return partial(mounts.bind, fields["source"], fields["target"], read_only=read_only, recursive=recursive)
+    if op == "mount.mirror":
+        return partial(
+            mounts.mirror, fields["source"], fields["target"], read_only=bool(fields.get("read_only", False))
+        )
     if op == "mount.unmount":
         every, lazy = bool(fields.get("all", False)), bool(fields.get("lazy", False))
         return partial(mounts.unmount, fields["target"], every=every, lazy=lazy)

@@ -1,8 +1,8 @@
 """Inline volumes of sidecars: *data*, a small tmpfs in which the broker mounts, and *socket*, the way to the broker.
 
 Two volumes of one pod and one Dataset belong together. The driver believes what the kubelet says about the pod, as far
-as the API confirms it (`permit`), and two attributes: `dataset`, a name in the pod's own namespace, and `role`, which
-of the two a volume is. Any other attribute is refused.
+as the API confirms it (`permit`), and three attributes: `dataset`, a name in the pod's own namespace, `role`, which of the
+two a volume is, and `readOnly`, which only takes away. Any other attribute is refused.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from headrace.csi.world import World
 from headrace.errors import InvalidSpec, QuotaExceeded
 from headrace.fuse.place import Deadlines
 from headrace.ids import short_hash
+from headrace.spec.kind import Ref
 from headrace.spec.names import (
     CSI_ATTRIBUTE_DATASET,
+    CSI_ATTRIBUTE_READ_ONLY,
     CSI_ATTRIBUTE_ROLE,
     CSI_ROLE_DATA,
     CSI_ROLE_SOCKET,
@@ -49,6 +51,11 @@ class InlineLimits:
 
     of_a_pod: int = 16
     of_a_namespace: int = 512
+
+
+def pair_name(uid: str, dataset: Ref) -> str:
+    """Return the name, at the broker too, of the two volumes that the pod with this uid has of a Dataset."""
+    return f"pod-{uid}-{short_hash(dataset.namespace, dataset.name)}"
 
 
 class InlineVolumes:
@@ -93,7 +100,7 @@ class InlineVolumes:
             Denied: it has other attributes too.
         """
         request = _request(attributes, pod)
-        return f"pod-{request.uid}-{short_hash(request.namespace, request.dataset)}"
+        return pair_name(request.uid, Ref(request.namespace, request.dataset))
 
     def pair_of_note(self, volume_id: str) -> str:
         """Return the pair of a volume published before, empty when there is no note of it."""
@@ -134,7 +141,7 @@ class InlineVolumes:
             data_dir=target,
             socket_dir=sockets,
             owner=request.uid,
-            read_only=terms.read_only or read_only,
+            read_only=terms.read_only or request.read_only or read_only,
             file_system_type=terms.file_system_type,
             client_uid=self._client_uid,
             start_deadline_s=self._served_within_s,
@@ -231,4 +238,11 @@ def _request(attributes: Mapping[str, str], pod: Mapping[str, str]) -> InlineReq
             hint="Label the claim and let injection write the volumes, or use a PersistentVolume.",
         )
     check_attributes(attributes)
-    return InlineRequest(pod=pod["name"], namespace=pod["namespace"], uid=pod["uid"], dataset=dataset, role=role)
+    return InlineRequest(
+        pod=pod["name"],
+        namespace=pod["namespace"],
+        uid=pod["uid"],
+        dataset=dataset,
+        role=role,
+        read_only=attributes.get(CSI_ATTRIBUTE_READ_ONLY) == "true",
+    )

@@ -17,9 +17,9 @@ from headrace.cluster.protocol import Cluster
 from headrace.errors import Denied, NotFound
 from headrace.spec.kind import Doc, Json, Ref
 from headrace.spec.kinds import POD
-from headrace.spec.names import CSI_ATTRIBUTE_DATASET, CSI_ATTRIBUTE_ROLE, CSI_DRIVER
+from headrace.spec.names import CSI_ATTRIBUTE_DATASET, CSI_ATTRIBUTE_READ_ONLY, CSI_ATTRIBUTE_ROLE, CSI_DRIVER
 
-ALLOWED_ATTRIBUTES = frozenset({CSI_ATTRIBUTE_DATASET, CSI_ATTRIBUTE_ROLE})
+ALLOWED_ATTRIBUTES = frozenset({CSI_ATTRIBUTE_DATASET, CSI_ATTRIBUTE_ROLE, CSI_ATTRIBUTE_READ_ONLY})
 _ENDED = ("Succeeded", "Failed")
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
@@ -38,13 +38,18 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class InlineRequest:
-    """One inline volume, as the kubelet names its pod and the pod names its Dataset."""
+    """One inline volume, as the kubelet names its pod and the pod names its Dataset.
+
+    Args:
+        read_only: the volume itself says so, which gives nobody more than he had.
+    """
 
     pod: str
     namespace: str
     uid: str
     dataset: str
     role: str
+    read_only: bool = False
 
 
 Permit = Callable[[InlineRequest], Awaitable[Terms]]
@@ -100,8 +105,8 @@ def check_attributes(attributes: Mapping[str, str]) -> None:
     others = sorted(set(attributes) - ALLOWED_ATTRIBUTES)
     if others:
         raise Denied(
-            f"An inline volume of {CSI_DRIVER} has the attributes {CSI_ATTRIBUTE_DATASET} and {CSI_ATTRIBUTE_ROLE} "
-            f"only, and this one also sets {', '.join(others)}.",
+            f"An inline volume of {CSI_DRIVER} has the attributes {CSI_ATTRIBUTE_DATASET}, {CSI_ATTRIBUTE_ROLE} and "
+            f"{CSI_ATTRIBUTE_READ_ONLY} only, and this one also sets {', '.join(others)}.",
             hint="Remove them; mount options belong to the Dataset and its profile.",
         )
 
@@ -109,23 +114,32 @@ def check_attributes(attributes: Mapping[str, str]) -> None:
 def why_not_this_pod(pod: Doc[Any], request: InlineRequest, node: str) -> str:
     """Return the sentence why `request` cannot be this pod's, empty when it can. Pure."""
     name = f"{request.namespace}/{request.pod}"
-    spec, status = pod.raw.get("spec") or {}, pod.raw.get("status") or {}
-    if pod.uid != request.uid:
-        return f"Pod {name} is another one by now: its uid is {pod.uid}, not {request.uid}."
-    if spec.get("nodeName") != node:
-        place = spec.get("nodeName") or "no node yet"
-        return f"Pod {name} is bound to {place}, and this is node {node}."
-    if status.get("phase") in _ENDED:
-        return f"Pod {name} has ended ({status['phase']}), and gets no more volumes."
-    ours = [volume for volume in map(_attributes, spec.get("volumes") or []) if volume is not None]
+    why_not = why_not_on_this_node(pod, request.uid, node)
+    if why_not:
+        return why_not
+    ours = [volume for volume in map(_attributes, pod.spec.get("volumes") or []) if volume is not None]
     for attributes in ours:
         try:
             check_attributes(attributes)
         except Denied as error:
             return f"Pod {name} is refused. {error}"
     wanted = {CSI_ATTRIBUTE_DATASET: request.dataset, CSI_ATTRIBUTE_ROLE: request.role}
+    if request.read_only:
+        wanted[CSI_ATTRIBUTE_READ_ONLY] = "true"
     if wanted not in ours:
         return f"Pod {name} has no volume of {CSI_DRIVER} with dataset {request.dataset} and role {request.role}."
+    return ""
+
+
+def why_not_on_this_node(pod: Doc[Any], uid: str, node: str) -> str:
+    """Return the sentence why the pod that was read is not the one with this uid at work on this node. Pure."""
+    if pod.uid != uid:
+        return f"Pod {pod.ref} is another one by now: its uid is {pod.uid}, not {uid}."
+    place = pod.spec.get("nodeName") or "no node yet"
+    if place != node:
+        return f"Pod {pod.ref} is bound to {place}, and this is node {node}."
+    if pod.status.get("phase") in _ENDED:
+        return f"Pod {pod.ref} has ended ({pod.status['phase']}), and gets no more volumes."
     return ""
 
 

@@ -1,7 +1,7 @@
 """One shared mount of a volume on a node: one client serves all pods, and is replaced when it fails.
 
-`publish` binds the mount to a pod's place. Both are peers, so the mount of a new client, stacked on the dead one,
-appears at every place where the volume is published and in every container that has it with HostToContainer.
+`publish` mirrors the mount at a pod's place, so the mount of a new client, stacked on the dead one, appears at every place
+where the volume is published and in every container that has it with HostToContainer.
 """
 
 from __future__ import annotations
@@ -144,9 +144,7 @@ class SharedMount:
             return
         if there is not None:
             await self._world.request("mount.unmount", target=target, all=True, lazy=True)
-        await self._world.request(
-            "mount.bind", source=self.files.mount, target=target, read_only=read_only, recursive=True
-        )
+        await self._world.request("mount.mirror", source=self.files.mount, target=target, read_only=read_only)
 
     async def unpublish(self, target: str) -> None:
         """Take everything off `target`. Idempotent; waits for no client."""

@@ -11,9 +11,11 @@ from headrace.spec.kinds import (
     CONFIG_MAP,
     CRD,
     CSI_DRIVER,
+    DAEMON_SET,
     LEASE,
     NAMESPACE,
     PERSISTENT_VOLUME_CLAIM,
+    PRIORITY_CLASS,
     SECRET,
     SERVICE,
     SERVICE_ACCOUNT,
@@ -35,7 +37,6 @@ ROLE_BINDING = _kind(_RBAC, "RoleBinding", "rolebindings")
 CLUSTER_ROLE = _kind(_RBAC, "ClusterRole", "clusterroles", namespaced=False)
 CLUSTER_ROLE_BINDING = _kind(_RBAC, "ClusterRoleBinding", "clusterrolebindings", namespaced=False)
 DEPLOYMENT = _kind("apps", "Deployment", "deployments")
-DAEMON_SET = _kind("apps", "DaemonSet", "daemonsets")
 DISRUPTION_BUDGET = _kind("policy", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY = _kind("networking.k8s.io", "NetworkPolicy", "networkpolicies")
 API_SERVICE = _kind("apiregistration.k8s.io", "APIService", "apiservices", namespaced=False)
@@ -49,7 +50,8 @@ POLICY_BINDING = _kind(
 )
 
 INSTALLED_KINDS: tuple[Kind[Any], ...] = (
-    *(NAMESPACE, CRD, SERVICE_ACCOUNT, SECRET, CONFIG_MAP, SERVICE, CSI_DRIVER, LEASE, PERSISTENT_VOLUME_CLAIM),
+    *(NAMESPACE, CRD, SERVICE_ACCOUNT, SECRET, CONFIG_MAP, SERVICE, LEASE, PERSISTENT_VOLUME_CLAIM),
+    *(CSI_DRIVER, PRIORITY_CLASS),
     *(ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING),
     *(DEPLOYMENT, DAEMON_SET, DISRUPTION_BUDGET, NETWORK_POLICY),
     *(API_SERVICE, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, POLICY, POLICY_BINDING),

@@ -10,17 +10,22 @@ from headrace.install.names import DRIVER_ROLE, NODE_PLUGIN
 from headrace.install.rbac import account, bound, cluster_role, rule
 from headrace.install.workloads import api_server_variables, selector
 from headrace.spec.kind import Json
-from headrace.spec.names import CSI_DRIVER, FLUID_GROUP
+from headrace.spec.kinds import PRIORITY_CLASS
+from headrace.spec.names import CSI_DRIVER, FLUID_GROUP, HEADRACE_GROUP, NODE_CLIENT_PRIORITY
 
 KUBELET = "/var/lib/kubelet"
 _PLUGIN = f"{KUBELET}/plugins/{CSI_DRIVER}"
+_MOST_A_USER_MAY = 1_000_000_000
+"""scheduling.k8s.io/v1, HighestUserDefinablePriority."""
 _ENDPOINT = f"unix://{_PLUGIN}/csi.sock"
 
 DRIVER_EVERYWHERE = [
     rule("", ["pods", "persistentvolumeclaims", "persistentvolumes"], ["get"]),
     rule(FLUID_GROUP, ["datasets", "thinruntimes", "thinruntimeprofiles"], ["get"]),
+    # How it asks for a client's pod; a policy keeps each driver to its own node's.
+    rule(HEADRACE_GROUP, ["nodemounts"], ["get", "list", "watch", "create", "delete"]),
 ]
-"""No Secrets: they are the sidecars'."""
+"""No Secrets: they are the clients'. No pods to make: who steals a node's token would have the cluster."""
 
 
 def node_plugin(installation: Installation) -> list[Json]:
@@ -28,6 +33,7 @@ def node_plugin(installation: Installation) -> list[Json]:
     home = installation.node_namespace
     return [
         csi_driver(),
+        _client_priority(),
         account(NODE_PLUGIN, home),
         cluster_role(DRIVER_ROLE, DRIVER_EVERYWHERE),
         bound(DRIVER_ROLE, DRIVER_ROLE, NODE_PLUGIN, home),
@@ -45,8 +51,19 @@ def csi_driver() -> Json:
             "attachRequired": False,
             "podInfoOnMount": True,  # the driver believes nobody else about the pod
             "fsGroupPolicy": "None",  # a chown of what a client serves would reach the storage
-            "volumeLifecycleModes": ["Ephemeral"],
+            "volumeLifecycleModes": ["Persistent", "Ephemeral"],
         },
+    }
+
+
+def _client_priority() -> Json:
+    """Return the class of clients that serve a node's pods: an app without its data is worth nothing, so they go last."""
+    return {
+        "apiVersion": PRIORITY_CLASS.api_version,
+        "kind": PRIORITY_CLASS.name,
+        "metadata": {"name": NODE_CLIENT_PRIORITY},
+        "value": _MOST_A_USER_MAY,
+        "description": "Storage clients that serve Datasets to the pods of a node.",
     }
 
 

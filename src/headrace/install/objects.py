@@ -22,7 +22,7 @@ from headrace.install.webhooks import through_service, webhook_configurations
 from headrace.install.workloads import admission, controller, disruption_budget, ledger_claim
 from headrace.spec.crds import crd
 from headrace.spec.kind import Json, Kind, Ref
-from headrace.spec.kinds import FLUID_KINDS, HEADRACE_KINDS
+from headrace.spec.kinds import DEFINED_KINDS
 
 LABELS = {"app.kubernetes.io/part-of": "headrace", "app.kubernetes.io/managed-by": "headrace"}
 """On everything that is installed: `kubectl get all,crd -A -l app.kubernetes.io/managed-by=headrace`."""
@@ -51,7 +51,7 @@ def parts(installation: Installation) -> dict[str, list[Json]]:
         running.append(disruption_budget(CONTROLLER, home))
     found = {
         "namespaces": namespaces(installation),
-        "definitions": [crd(kind) for kind in (*FLUID_KINDS, *HEADRACE_KINDS)],
+        "definitions": [crd(kind) for kind in DEFINED_KINDS],
         "rights": [*rbac_objects(home), cluster_role(JOINED_NODE_ROLE, JOINED_NODE_EVERYWHERE)],
         "users": user_roles(),
         "policies": policies(),

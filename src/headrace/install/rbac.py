@@ -49,7 +49,8 @@ _SEEN = [
 CONTROLLER_EVERYWHERE = [
     *_SEEN,
     rule("", ["persistentvolumes"], ["create", "patch", "delete"]),  # the volume of a plain Dataset has no namespace
-    rule(HEADRACE_GROUP, ["pools/status", "queues/status"], ["patch"]),
+    rule(HEADRACE_GROUP, ["pools/status", "queues/status", "nodemounts/status"], ["patch"]),
+    rule(HEADRACE_GROUP, ["nodemounts"], [*READ, "delete"]),  # those of nodes that are no more
     # To let a joined node of a pool serve logs and exec: its certificate, and nobody else's (pools.serving_plan).
     rule("certificates.k8s.io", ["certificatesigningrequests"], READ),
     rule("certificates.k8s.io", ["certificatesigningrequests/approval"], ["patch"]),
@@ -75,6 +76,7 @@ CONTROLLER_IN_PROJECTS = [
     rule("", ["pods"], ["create", "patch", "delete"]),
     rule("", ["pods/log"], ["get"]),  # the error of a storage client that does not mount
     rule("", ["services"], ["create"]),
+    rule("apps", ["daemonsets"], [*READ, "create", "patch", "delete"]),  # clients that serve a node's pods
     rule("", ["persistentvolumeclaims"], ["create", "patch", "delete"]),
     rule("", ["persistentvolumeclaims/status", "persistentvolumeclaims/finalizers"], ["patch", "update"]),
     rule("", ["events"], ["get", "list", "create", "patch"]),

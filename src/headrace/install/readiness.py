@@ -9,10 +9,10 @@ import anyio
 
 from headrace.cluster.protocol import Cluster, Scope
 from headrace.errors import HeadraceError, NotFound, Unavailable
-from headrace.install.kinds import API_SERVICE, DAEMON_SET, DEPLOYMENT
+from headrace.install.kinds import API_SERVICE, DEPLOYMENT
 from headrace.install.objects import kind_of, ref_of
 from headrace.spec.kind import Doc, Json, Kind, Ref
-from headrace.spec.kinds import NODE, PERSISTENT_VOLUME_CLAIM, POD
+from headrace.spec.kinds import DAEMON_SET, NODE, PERSISTENT_VOLUME_CLAIM, POD
 
 _LOOK_EVERY_S = 0.5
 _NAMED = 5

@@ -16,15 +16,17 @@ from headrace.cluster.protocol import Cluster, JsonPatch, Scope
 from headrace.errors import InvalidSpec, NotFound, Unavailable
 from headrace.install.apply import Outcome
 from headrace.install.installation import Installation
-from headrace.install.kinds import DAEMON_SET, DEPLOYMENT, ROLE_BINDING
+from headrace.install.kinds import DEPLOYMENT, ROLE_BINDING
 from headrace.install.names import ADMISSION, AUTHORITY_SECRET, CONTROLLER, KEY_SECRET, TLS_SECRET
 from headrace.install.objects import LABELS, kind_of, parts, ref_of
 from headrace.install.rbac import PROJECT_FINALIZER, PROJECT_READER, PROJECT_ROLE
 from headrace.spec.kind import Doc, Json, Kind, Ref
 from headrace.spec.kinds import (
     CRD,
+    DAEMON_SET,
     DATA_LOAD,
     DATASET,
+    DEFINED_KINDS,
     FLUID_KINDS,
     HEADRACE_KINDS,
     LEASE,
@@ -218,7 +220,7 @@ async def _delete_definitions(
     cluster: Cluster, bodies: Sequence[Json], say: Say, *, purge: bool
 ) -> AsyncIterator[Outcome]:
     kept: list[str] = []
-    kinds = {kind.resource: kind for kind in (*HEADRACE_KINDS, *FLUID_KINDS)}
+    kinds = {kind.resource: kind for kind in DEFINED_KINDS}
     for body in bodies:
         ref = ref_of(body)
         count = 0 if purge else len(await _every(cluster, kinds[ref.name]))

@@ -46,10 +46,12 @@ from headrace.roles.web_options import PLAIN_OPTIONS
 from headrace.spec.kind import Kind, Ref
 from headrace.spec.kinds import (
     CONFIG_MAP,
+    DAEMON_SET,
     DATA_LOAD,
     DATA_PROCESS,
     DATASET,
     HEADRACE_KINDS,
+    PLUGIN_KINDS,
     SECRET,
     THIN_RUNTIME,
     THIN_RUNTIME_PROFILE,
@@ -59,12 +61,16 @@ from headrace.telemetry import logger
 
 LEDGER_AWAY = "ledger.away"
 
-KINDS: tuple[Kind[Any], ...] = (DATASET, THIN_RUNTIME, THIN_RUNTIME_PROFILE, DATA_LOAD, DATA_PROCESS, *HEADRACE_KINDS)
+KINDS: tuple[Kind[Any], ...] = (
+    *(DATASET, THIN_RUNTIME, THIN_RUNTIME_PROFILE, DATA_LOAD, DATA_PROCESS),
+    *(*HEADRACE_KINDS, *PLUGIN_KINDS),
+)
 """What a cluster must have been taught."""
 
 SCOPES: Mapping[Kind[Any], EachNamespace] = {
     SECRET: EachNamespace(PROJECT_LABEL),
     CONFIG_MAP: EachNamespace(PROJECT_LABEL),
+    DAEMON_SET: EachNamespace(PROJECT_LABEL),
 }
 """Nobody reads the Secrets of a whole cluster: only namespaces that are projects are followed."""
 
@@ -129,6 +135,7 @@ async def _work(
             code=code,
             trusted=trusted,
             probe_image=settings.image,
+            serves_nodes=True,
         )
         keeper = CertificateKeeper(leading, settings.namespace, _hosts(settings), clock)
         runnables = [

@@ -16,6 +16,7 @@ from headrace.cluster.events import Recorder
 from headrace.cluster.protocol import Cluster
 from headrace.data.client import ClientTools
 from headrace.data.modes.mode import Capabilities
+from headrace.data.nodemounts.reconciler import NodeMounts
 from headrace.data.operations.reconciler import operation_controllers
 from headrace.data.resolve import Resolver
 from headrace.data.runtime.observe import DatasetObserver
@@ -61,6 +62,7 @@ def build(
     code: CodeStore,
     trusted: Iterable[str],
     probe_image: str = "",
+    serves_nodes: bool = False,
 ) -> Parts:
     """Return all controllers over one cache, which the caller runs in one group.
 
@@ -68,6 +70,7 @@ def build(
         tools: what is brought into storage clients' containers, wherever they run.
         trusted: users who are Headrace itself.
         probe_image: an image with a shell, in which a mount is looked at; by default this machine's own root.
+        serves_nodes: whether nodes' volume drivers ask for clients; the embedded engine's worlds run them themselves.
     """
     events = Recorder(cluster, "headrace", clock=clock)
     capabilities = Capabilities(tools=tools)
@@ -78,6 +81,7 @@ def build(
     return Parts(
         runnables=[
             *_data(cluster, cache, observer, capabilities, clock, ProbeSettings(image=probe_image or HOST_IMAGE)),
+            *(_node_clients(cluster, cache, observer, capabilities, clock) if serves_nodes else ()),
             *Pools(cluster, cache, clock).controllers(),
             *_jobs(cluster, cache, data, workloads, clock, events, code.source),
             _metering(cluster, cache, ledger),
@@ -108,6 +112,14 @@ def _data(
         verifier.controller(),
         *operation_controllers(cluster, cache, tell, clock),
     ]
+
+
+def _node_clients(
+    cluster: Cluster, cache: Cache, observer: DatasetObserver, capabilities: Capabilities, clock: Clock
+) -> list[Runnable]:
+    """Return what runs the clients that nodes' volume drivers ask for."""
+    tell = Recorder(cluster, "headrace-data", clock=clock).event
+    return [NodeMounts(cluster, cache, observer, tell, clock, capabilities=capabilities).controller()]
 
 
 def _jobs(

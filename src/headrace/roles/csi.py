@@ -2,7 +2,8 @@
 
 One process in a privileged container of a DaemonSet (`install.node_plugin`): it serves CSI to the kubelet, registers
 itself with it, and keeps the FUSE broker running as its child. Killed, it leaves mounts and clients as they are: pods go
-on reading, and stand-ins wait for its return. It is the only privileged part; clients are ordinary containers.
+on reading, and stand-ins wait for its return. It is the only privileged part; clients are ordinary containers, for which it
+asks the controllers where a PersistentVolume needs one.
 """
 
 from __future__ import annotations
@@ -21,16 +22,19 @@ import anyio
 
 from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.remote.connection import from_kubeconfig, in_cluster
-from headrace.csi.driver import FuseDriver, VolumeRequest
+from headrace.csi.asking import NodeMounts
+from headrace.csi.broker import Broker
+from headrace.csi.claims import ClaimPermit
+from headrace.csi.driver import FuseDriver
 from headrace.csi.host import HostWorld
+from headrace.csi.node_volumes import Deadline, NodeVolumes
 from headrace.csi.permit import PodPermit
 from headrace.csi.rpc.identity import identity, registration
 from headrace.csi.rpc.node import NodeService
 from headrace.csi.rpc.serve import serving, socket_path
 from headrace.data.runtime.order_source import OrderSource
-from headrace.errors import EngineFailed, InvalidSpec, Unsupported
+from headrace.errors import EngineFailed, InvalidSpec
 from headrace.fuse.install import install_native
-from headrace.fuse.order import MountOrder
 from headrace.fuse.place import Deadlines
 from headrace.roles import process
 from headrace.roles.client_tools import cluster_tools
@@ -109,21 +113,28 @@ def _driver(options: argparse.Namespace, directory: str, objects: RemoteCluster,
             f"{options.programs} has no static stand-in and probe, which clients' containers need.",
             hint=f"Pack them into the image: python -m headrace.fuse.native {options.programs}",
         ) from error
+    terms = inline_terms(OrderSource(objects, tools))
+
+    def volumes(broker: Broker) -> NodeVolumes:
+        return NodeVolumes(
+            world,
+            broker,
+            os.path.join(directory, "shared"),
+            permit=ClaimPermit(objects, options.node, terms),
+            mounts=NodeMounts(objects, options.node),
+            deadline=Deadline(served_within_s=min(options.served_within, Deadline.served_within_s)),
+        )
+
     return FuseDriver(
         world,
         directory,
-        resolve=_no_persistent_volumes,
-        permit=PodPermit(objects, options.node, inline_terms(OrderSource(objects, tools))),
-        persistent=False,
+        permit=PodPermit(objects, options.node, terms),
+        volumes=volumes,
         install=partial(install_native, programs=programs),
         client_uid=tools.user,
         broker_options=("--end-with-input",),
         inline_served_within_s=options.served_within,
     )
-
-
-async def _no_persistent_volumes(request: VolumeRequest) -> MountOrder:
-    raise Unsupported(f"Volume {request.volume_id} is persistent, and real nodes serve inline volumes only so far.")
 
 
 def main(arguments: Sequence[str]) -> int:

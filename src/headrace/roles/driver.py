@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from headrace.cluster.protocol import Cluster
-from headrace.csi.driver import FuseDriver, VolumeRequest
+from headrace.csi.broker import Broker
+from headrace.csi.driver import FuseDriver, python_install
 from headrace.csi.permit import PodPermit, Terms, TermsOf
 from headrace.csi.world import World
+from headrace.csi.world_volumes import VolumeRequest, WorldVolumes
 from headrace.data.runtime.order_source import OrderSource
 from headrace.fuse.order import MountOrder
 from headrace.roles.client_tools import client_tools
@@ -34,12 +36,17 @@ def make_driver(
             read_only=request.read_only,
         )
 
+    own = directory / "csi"
+
+    def volumes(broker: Broker) -> WorldVolumes:
+        return WorldVolumes(world, broker, str(own / "volumes"), resolve=resolve, install=python_install())
+
     permit = PodPermit(objects, node, inline_terms(source))
-    return FuseDriver(world, str(directory / "csi"), resolve=resolve, permit=permit, persistent=persistent)
+    return FuseDriver(world, str(own), permit=permit, volumes=volumes if persistent else None)
 
 
 def inline_terms(source: OrderSource) -> TermsOf:
-    """Return what tells the terms of a Dataset that a pod's inline volume names."""
+    """Return what tells the terms of a Dataset that a pod's volume names."""
 
     async def terms_of(namespace: str, dataset: str) -> Terms:
         mount = await source.inline(namespace=namespace, dataset=dataset)

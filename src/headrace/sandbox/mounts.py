@@ -36,6 +36,7 @@ class Mounts:
         self.handlers: dict[str, Handler] = {
             "mount.tmpfs": self._tmpfs,
             "mount.bind": self._bind,
+            "mount.mirror": self._mirror,
             "mount.unmount": self._unmount,
             "mount.list": self._list,
         }
@@ -61,6 +62,13 @@ class Mounts:
             lambda: bind(source, target, read_only=read_only, recursive=recursive),
             timeout_s=_WITHIN_S,
         )
+
+    def _mirror(self, call: Call) -> None:
+        source, target = orders.path(call.request, "source"), orders.path(call.request, "target")
+        if self._why_not:
+            raise Refusal("Unsupported", f"{source} cannot be mirrored at {target}: {self._why_not}")
+        read_only = orders.flag(call.request, "read_only", False)
+        answer_from_child(self._loop, call, lambda: mirror(source, target, read_only=read_only), timeout_s=_WITHIN_S)
 
     def _unmount(self, call: Call) -> None:
         target = orders.path(call.request, "target")
@@ -102,6 +110,31 @@ def bind(source: str, target: str, *, read_only: bool, recursive: bool) -> Messa
             syscalls.change_mount(fd, read_only=True, recursive=recursive)
         finally:
             os.close(fd)
+    return {"already": False}
+
+
+def mirror(source: str, target: str, *, read_only: bool) -> Message:
+    """Show the directory `source` at `target`, made if missing, now and from now on: what is mounted on `source` later
+    appears at `target` and in containers that have it with HostToContainer. Never the other way round.
+
+    A plain bind would make both peers: then unmounting one place of a stack takes the mount off the source and off all
+    other places (mount_namespaces(7), "Unmounting a shared mount"). Stacked on what is at `target`, unless the top
+    mount there is of the same file system already. Asks no file system, so it does not wait for a dead client.
+    """
+    try:
+        copy = syscalls.clone_mounts(source)
+    except FileNotFoundError as error:
+        raise Refusal("NotFound", f"{source} cannot be mirrored: it does not exist") from error
+    try:
+        there = _top(target)
+        if there is None:
+            os.makedirs(target, mode=0o755, exist_ok=True)
+        elif there["device"] == _device_at(source):
+            return {"already": True}
+        syscalls.change_mount(copy, read_only=read_only, propagation=syscalls.MS_SLAVE, recursive=True)
+        syscalls.attach_mounts(copy, target)
+    finally:
+        os.close(copy)
     return {"already": False}
 
 
@@ -168,6 +201,17 @@ def listed(path: str = "/proc/self/mountinfo") -> list[Message]:
 def is_beneath(path: str, prefix: str) -> bool:
     """Tell whether `path` is `prefix` or beneath it."""
     return prefix == "/" or path == prefix or path.startswith(f"{prefix}/")
+
+
+def _device_at(path: str) -> str:
+    """Return the device of the file system one sees at `path`, which need be no mount point itself."""
+    while True:
+        top = _top(path)
+        if top is not None:
+            return str(top["device"])
+        if path == "/":
+            return ""
+        path = os.path.dirname(path)
 
 
 def _top(target: str) -> Message | None:

@@ -43,12 +43,17 @@ _CAPABILITY_VERSION_3 = 0x20080522
 _EINVAL = 22
 
 # The same numbers on every architecture since Linux 5.1 unified the table (asm-generic/unistd.h).
+_SYS_OPEN_TREE = 428
+_SYS_MOVE_MOUNT = 429
 _SYS_CLOSE_RANGE = 436
 _SYS_OPENAT2 = 437
 _SYS_MOUNT_SETATTR = 442
 
+_AT_FDCWD = -100
 _AT_EMPTY_PATH = 0x1000
 _AT_RECURSIVE = 0x8000
+_OPEN_TREE_CLONE = 0x1
+_MOVE_MOUNT_FROM_EMPTY_PATH = 0x4
 _MOUNT_ATTR_RDONLY = 0x1
 _RESOLVE_NO_MAGICLINKS = 0x2
 _RESOLVE_BENEATH = 0x8
@@ -125,6 +130,36 @@ def change_mount(fd: int, *, read_only: bool = False, propagation: int = 0, recu
             ctypes.c_size_t(ctypes.sizeof(attributes)),
         ),
         "mount_setattr",
+    )
+
+
+def clone_mounts(path: str) -> int:
+    """Return a descriptor of a copy of what is mounted at `path` and beneath it, attached nowhere yet (open_tree(2)).
+
+    The copy is gone when the descriptor is closed before `attach_mounts`. Asks no file system anything.
+    """
+    flags = _OPEN_TREE_CLONE | _AT_RECURSIVE | os.O_CLOEXEC
+    fd = int(
+        _libc.syscall(ctypes.c_long(_SYS_OPEN_TREE), ctypes.c_int(_AT_FDCWD), os.fsencode(path), ctypes.c_uint(flags))
+    )
+    if fd < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"open_tree: {os.strerror(number)}", path)
+    return fd
+
+
+def attach_mounts(fd: int, target: str) -> None:
+    """Mount the copy behind `fd`, from `clone_mounts`, on `target` (move_mount(2))."""
+    _check(
+        _libc.syscall(
+            ctypes.c_long(_SYS_MOVE_MOUNT),
+            ctypes.c_int(fd),
+            b"",
+            ctypes.c_int(_AT_FDCWD),
+            os.fsencode(target),
+            ctypes.c_uint(_MOVE_MOUNT_FROM_EMPTY_PATH),
+        ),
+        f"move_mount on {target}",
     )
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from headrace.spec.core import config, coordination, network, node, pod, scheduling, storage, webhooks
+from headrace.spec.core import config, coordination, network, node, pod, scheduling, storage, webhooks, workload
 from headrace.spec.fluid import dataset, operation, runtime
-from headrace.spec.headrace import pool, queue, trainjob
+from headrace.spec.headrace import nodemount, pool, queue, trainjob
 from headrace.spec.kind import Column, Kind
 from headrace.spec.names import FLUID_GROUP, FLUID_VERSION, HEADRACE_GROUP, HEADRACE_VERSION
 
@@ -257,6 +257,11 @@ CRD = Kind(
     columns=(Column("Created At", ".metadata.creationTimestamp", "date"),),
 )
 
+DAEMON_SET = Kind(
+    group="apps", version="v1", name="DaemonSet", plural="daemonsets", view=workload.DaemonSet, subresources=("status",)
+)
+"""Of real clusters only: the embedded engine has none."""
+
 # -- CNCF Fluid's ----------------------------------------------------------------------------------------------------
 
 DATASET = Kind(
@@ -419,6 +424,25 @@ TRAIN_JOB = Kind(
         Column("Reason", ".status.reason", wide=True),
     ),
 )
+NODE_MOUNT = Kind(
+    group=HEADRACE_GROUP,
+    version=HEADRACE_VERSION,
+    name="NodeMount",
+    plural="nodemounts",
+    view=nodemount.NodeMount,
+    namespaced=False,
+    subresources=("status",),
+    columns=(
+        Column("Node", ".spec.nodeName"),
+        Column("Namespace", ".spec.dataset.namespace"),
+        Column("Dataset", ".spec.dataset.name"),
+        Column("Read Only", ".spec.readOnly", "boolean"),
+        Column("Ready", ".status.conditions[?(@.type=='Ready')].status"),
+        _AGE,
+        Column("Client", ".status.client.name", wide=True),
+        Column("Reason", ".status.conditions[?(@.type=='Ready')].reason", wide=True),
+    ),
+)
 
 CORE_KINDS: tuple[Kind[Any], ...] = (
     NAMESPACE,
@@ -449,4 +473,9 @@ FLUID_KINDS: tuple[Kind[Any], ...] = (
     *REFUSED_FLUID_KINDS,
 )
 HEADRACE_KINDS: tuple[Kind[Any], ...] = (POOL, QUEUE, TRAIN_JOB)
+PLUGIN_KINDS: tuple[Kind[Any], ...] = (NODE_MOUNT,)
+"""What a cluster's volume driver and the controllers tell each other: nobody else has rights in them, and the embedded
+engine, whose worlds run the clients themselves, does not have them."""
+DEFINED_KINDS: tuple[Kind[Any], ...] = (*FLUID_KINDS, *HEADRACE_KINDS, *PLUGIN_KINDS)
+"""Those that a real cluster has to be taught."""
 ALL_KINDS: tuple[Kind[Any], ...] = (*CORE_KINDS, *FLUID_KINDS, *HEADRACE_KINDS)

@@ -16,7 +16,7 @@ import anyio
 import grpc
 
 from headrace.cluster.fake import FakeCluster
-from headrace.csi.driver import FuseDriver, VolumeRequest
+from headrace.csi.driver import FuseDriver
 from headrace.csi.host import HostWorld
 from headrace.csi.permit import PodPermit, Terms
 from headrace.csi.rpc.identity import identity
@@ -26,7 +26,6 @@ from headrace.csi.rpc.schema import csi_pb2
 from headrace.csi.rpc.serve import serving
 from headrace.errors import InvalidSpec, NotFound
 from headrace.fuse.install import install_native
-from headrace.fuse.order import MountOrder
 from headrace.roles import process
 from headrace.spec.kinds import POD
 from headrace.spec.names import CSI_DRIVER
@@ -40,10 +39,6 @@ CONTEXT = {
     "csi.storage.k8s.io/pod.namespace": "ns",
     "csi.storage.k8s.io/pod.uid": "u1",
 }
-
-
-async def _no_order(request: VolumeRequest) -> MountOrder:
-    raise NotFound(request.volume_id)
 
 
 async def _terms_of(namespace: str, dataset: str) -> Terms:
@@ -118,9 +113,7 @@ async def main(directory: str, programs: str) -> None:
         driver = FuseDriver(
             world,
             os.path.join(directory, "driver"),
-            resolve=_no_order,
             permit=PodPermit(_cluster(), NODE, _terms_of),
-            persistent=False,
             install=partial(install_native, programs=programs),
             client_uid=65534,
             broker_options=("--end-with-input",),

@@ -21,9 +21,11 @@ from anyio import to_thread
 from tests.integration.fuse.conftest import IS_ROOT
 from tests.integration.fuse.pods import ObjectStore, format_juicefs, metadata_server, object_store
 
-from headrace.csi.driver import FuseDriver, VolumeRequest
+from headrace.csi.broker import Broker
+from headrace.csi.driver import FuseDriver, python_install
 from headrace.csi.permit import InlineRequest, Terms
 from headrace.csi.shared import Patience
+from headrace.csi.world_volumes import VolumeRequest, WorldVolumes
 from headrace.errors import InvalidSpec, Unavailable
 from headrace.fuse.order import MountOrder
 from headrace.node.world import WorldClient
@@ -138,11 +140,22 @@ class Site:
         self.mount: dict[str, Any] = {}
         self._count = 0
 
-    def driver(self, **more: Any) -> FuseDriver:
+    def driver(self, *, patience: Patience | None = None, persistent: bool = True, **more: Any) -> FuseDriver:
         """Return a driver as a node's agent makes one at its start."""
-        patience = more.pop("patience", Patience(served_within_s=20, flush_s=5))
+        patience = patience or Patience(served_within_s=20, flush_s=5)
         directory = f"{self.world.directory}/csi"
-        return FuseDriver(self.client, directory, resolve=self._resolve, permit=self._permit, patience=patience, **more)
+
+        def volumes(broker: Broker) -> WorldVolumes:
+            return WorldVolumes(
+                self.client,
+                broker,
+                f"{directory}/volumes",
+                resolve=self._resolve,
+                install=python_install(),
+                patience=patience,
+            )
+
+        return FuseDriver(self.client, directory, permit=self._permit, volumes=volumes if persistent else None, **more)
 
     async def _permit(self, _request: InlineRequest) -> Terms:
         return Terms()

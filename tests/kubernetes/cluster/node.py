@@ -51,6 +51,22 @@ class Node:
         ctr = programs.node_programs() / "bin" / "ctr"
         self._namespaces.run(ctr, "--address", SOCKET, "--namespace", "k8s.io", "images", "import", archive)
 
+    def run(self, *words: str | Path) -> str:
+        """Run a command within and return what it prints; raises with its errors when it fails."""
+        return self._namespaces.run(*words)
+
+    def stop_kubelet(self) -> list[str]:
+        """Kill the kubelet, and only it; returns the words that start it again."""
+        return self._processes.kill(self._kubelet)
+
+    def start_kubelet(self, words: list[str]) -> None:
+        """Start the kubelet again."""
+        self._processes.start(self._kubelet, words)
+
+    @property
+    def _kubelet(self) -> str:
+        return f"{self.name}-kubelet"
+
     def _connect(self) -> None:
         place, outside = self._place, f"{self._place.name}-{self._index}"
         pid = str(self._namespaces.pid)
@@ -146,7 +162,7 @@ class Node:
             f"--hostname-override={self.name}",
             f"--node-ip={self._place.node_address(self._index)}",
         )
-        self._processes.start(f"{self.name}-kubelet", self._namespaces.command(control / "kubelet", *words))
+        self._processes.start(self._kubelet, self._namespaces.command(control / "kubelet", *words))
 
     def _kubelet_config(self) -> dict[str, Any]:
         address = self._place.node_address(self._index)

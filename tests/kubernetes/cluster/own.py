@@ -31,6 +31,14 @@ class OwnCluster:
         self._processes = Processes(directory / "processes")
         self.kubeconfig = directory / "credentials" / "admin.kubeconfig"
 
+    @classmethod
+    def kept(cls, kubeconfig: Path) -> OwnCluster | None:
+        """Return the cluster that a kubeconfig was written by, as `python -m tests.kubernetes.cluster up` keeps one; None
+        for any other."""
+        directory = kubeconfig.absolute().parent.parent
+        own = cls(directory)
+        return own if own.kubeconfig == kubeconfig.absolute() and own.runs else None
+
     @property
     def runs(self) -> bool:
         """Whether its API server runs."""
@@ -83,6 +91,18 @@ class OwnCluster:
         for each in self._started_nodes():
             each.import_image(archive)
 
+    def on_node(self, name: str, *words: str | Path) -> str:
+        """Run a command in a node's namespaces and return what it prints; raises with its errors when it fails."""
+        return self._started(name).run(*words)
+
+    def stop_kubelet(self, name: str) -> list[str]:
+        """Kill a node's kubelet, and only it; returns the words that start it again."""
+        return self._started(name).stop_kubelet()
+
+    def start_kubelet(self, name: str, words: list[str]) -> None:
+        """Start a node's kubelet again."""
+        self._started(name).start_kubelet(words)
+
     def stop(self) -> None:
         """End everything and remove it, the directory too; raises RuntimeError when something is left. Idempotent."""
         if not self._place_file.exists():
@@ -104,6 +124,9 @@ class OwnCluster:
 
     def _node(self, index: int) -> Node:
         return Node(self._place(), index, self._processes, self.credentials)
+
+    def _started(self, name: str) -> Node:
+        return next(each for each in self._started_nodes() if each.name == name)
 
     def _started_nodes(self) -> list[Node]:
         names = self._processes.names()

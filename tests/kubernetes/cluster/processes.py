@@ -83,17 +83,32 @@ class Processes:
                 raise RuntimeError(f"{name} {why}. The end of {self.log(name)}:\n{last}")
             time.sleep(0.05)
 
+    def kill(self, name: str) -> list[str]:
+        """Kill one process with all below it, and wait until it is gone; returns the words that start it again."""
+        process = self.find(name)
+        assert process is not None, f"{name} does not run"
+        words = process.cmdline()
+        family = [*process.children(recursive=True), process]
+        for each in family:
+            each.kill()
+        psutil.wait_procs(family, timeout=END_S)
+        self._reap()
+        return words
+
     def kill_all(self) -> None:
         """End them all at once, and wait until they are gone. Nothing of theirs is kept, so none is asked first."""
         gone = {name: process for name in self.names() if (process := self.find(name))}
         for process in gone.values():
             process.kill()
         psutil.wait_procs(gone.values(), timeout=END_S)
-        for child in self._children:
-            child.poll()
+        self._reap()
         left = [name for name in gone if self.find(name)]
         if left:
             raise RuntimeError(f"killed {END_S:g} s ago and still there: {', '.join(left)}")
+
+    def _reap(self) -> None:
+        for child in self._children:
+            child.poll()
 
     def _record(self, name: str) -> Path:
         return self._directory / f"{name}.json"

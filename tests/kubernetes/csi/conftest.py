@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.kubernetes import roles
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster.own import OwnCluster
 from tests.kubernetes.csi.driver_image import driver_image
 from tests.kubernetes.csi.site import SYSTEM, Site, client_image, install_driver
 from tests.kubernetes.fixtures import unavailable, wait
 from tests.native import compiled
+
+from headrace.install.names import CONTROLLER
+from headrace.ledger.database import file_url
+
+HOME = "headrace-system"
 
 
 @pytest.fixture(scope="session")
@@ -33,6 +40,8 @@ def driver(
         archive.unlink()
     install_driver(kubernetes)
     site = Site(kubernetes, own_kubernetes, kubernetes_node, SYSTEM)
+    if site.driver_pod():  # of a cluster that is kept: it runs the code of the run before
+        site.restart_driver()
     try:
         site.until(site.driver_pod, "the driver is ready")
         node = f"/apis/storage.k8s.io/v1/csinodes/{kubernetes_node}"
@@ -71,3 +80,29 @@ def site(driver: Site) -> Iterator[Site]:
     while left := [line for uid in pods for line in here.mounts_of(uid)]:
         assert time.monotonic() < end, left
         time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def controllers(driver: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """The driver's node, and Headrace's controllers with the rights that they are installed with."""
+    place = tmp_path_factory.mktemp("controllers")
+    with roles.installed(driver.access, HOME):
+        kubeconfig = roles.kubeconfig_of(driver.access, CONTROLLER, HOME, place)
+        with roles.controller(place, kubeconfig, file_url(place / "ledger.db")) as running:
+            running.await_ready()
+            yield driver
+
+
+@pytest.fixture
+def project(controllers: Site) -> Iterator[Site]:
+    """A restricted project; with its end nothing of it may be left, on the node or in the cluster."""
+    driver = controllers
+    name = f"project-{secrets.token_hex(3)}"
+    roles.project(driver.access, name, HOME)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    driver.access.call("PATCH", f"/api/v1/namespaces/{name}", {"metadata": {"labels": labels}}, roles.MERGE)
+    here = Site(driver.access, driver.own, driver.node, name)
+    yield here
+    driver.access.call("DELETE", f"/api/v1/namespaces/{name}")
+    roles.gone(driver.access, f"/api/v1/namespaces/{name}")
+    here.until(lambda: not here.shared_left(), "nothing of the namespace is left")

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
+from tests.kubernetes import objects, roles
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images, programs
 from tests.kubernetes.cluster.own import OwnCluster
@@ -33,12 +34,12 @@ from headrace.install.installation import Installation
 from headrace.install.names import NODE_PLUGIN
 from headrace.install.namespaces import namespaces
 from headrace.install.node_plugin import node_plugin
-from headrace.install.objects import kind_of, ref_of
 from headrace.roles.client_tools import cluster_tools
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import DATASET
 
 DEADLINE_S = 90.0
+NODE_MOUNTS = "/apis/headrace.io/v1alpha1/nodemounts"
 SERVED_WITHIN_S = 15
 SYSTEM = Installation().node_namespace
 CLIENT_IMAGE = "headrace.test/client:1"
@@ -112,36 +113,35 @@ class Site:
         base = f"/api/v1/namespaces/{namespace or self.namespace}/{resource}"
         return f"{base}/{name}" if name else base
 
+    def plain_dataset(
+        self, name: str, command: Sequence[str], *, writable: bool = False, namespace: str | None = None
+    ) -> tuple[Json, Json, Json]:
+        """Make a Dataset that a client run by `command` serves as a user of Fluid does; the rest is the controllers'.
+
+        Returns Dataset, ThinRuntime and profile.
+        """
+        where = namespace or self.namespace
+        profile_name = f"{where}-{name}"
+        fuse = {"image": "headrace.test/client", "imageTag": "1", "command": list(command)}
+        spec: Json = {"mounts": [{"mountPoint": "s3://bucket", "name": "all"}]}
+        if writable:
+            spec["accessModes"] = ["ReadWriteMany"]
+        profile = objects.profile(profile_name, fileSystemType="rclone", fuse=fuse)
+        meta, api = {"name": name, "namespace": where}, objects.FLUID
+        dataset = {"apiVersion": api, "kind": "Dataset", "metadata": meta, "spec": spec}
+        runtime = {"apiVersion": api, "kind": "ThinRuntime", "metadata": meta, "spec": {"profileName": profile_name}}
+        fluid = f"/apis/{api}"
+        profile = self.access.call("POST", f"{fluid}/thinruntimeprofiles", profile)
+        dataset = self.access.call("POST", f"{fluid}/namespaces/{where}/datasets", dataset)
+        runtime = self.access.call("POST", f"{fluid}/namespaces/{where}/thinruntimes", runtime)
+        return dataset, runtime, profile
+
     def dataset(
         self, name: str, command: Sequence[str], *, writable: bool = False, namespace: str | None = None
     ) -> ResolvedDataset:
         """Make a Dataset that a client run by `command` serves, with all that its controllers would make."""
         where = namespace or self.namespace
-        profile_name = f"{where}-{name}"
-        profile = {
-            "apiVersion": "data.fluid.io/v1alpha1",
-            "kind": "ThinRuntimeProfile",
-            "metadata": {"name": profile_name},
-            "spec": {
-                "fileSystemType": "rclone",
-                "fuse": {"image": "headrace.test/client", "imageTag": "1", "command": list(command)},
-            },
-        }
-        spec: Json = {"mounts": [{"mountPoint": "s3://bucket", "name": "all"}]}
-        if writable:
-            spec["accessModes"] = ["ReadWriteMany"]
-        meta = {"name": name, "namespace": where}
-        dataset = {"apiVersion": "data.fluid.io/v1alpha1", "kind": "Dataset", "metadata": meta, "spec": spec}
-        runtime = {
-            "apiVersion": "data.fluid.io/v1alpha1",
-            "kind": "ThinRuntime",
-            "metadata": meta,
-            "spec": {"profileName": profile_name},
-        }
-        fluid = "/apis/data.fluid.io/v1alpha1"
-        profile = self.access.call("POST", f"{fluid}/thinruntimeprofiles", profile)
-        dataset = self.access.call("POST", f"{fluid}/namespaces/{where}/datasets", dataset)
-        runtime = self.access.call("POST", f"{fluid}/namespaces/{where}/thinruntimes", runtime)
+        dataset, runtime, profile = self.plain_dataset(name, command, writable=writable, namespace=where)
         resolved, config = assemble(Sources(dataset=dataset, runtime=runtime, profile=profile))
         body = {"metadata": {"name": resolved.config_map}, "data": {"config.json": config.text}}
         self.access.call("POST", self.path("configmaps", namespace=where), body)
@@ -241,10 +241,10 @@ class Site:
             if value:
                 return value
             if time.monotonic() > end:
-                raise AssertionError(f"not within {deadline_s:g} s: {what}\n{self._all_about(pod) if pod else ''}")
+                raise AssertionError(f"not within {deadline_s:g} s: {what}\n{self.about(pod) if pod else ''}")
             time.sleep(0.1)
 
-    def _all_about(self, pod: str) -> str:
+    def about(self, pod: str) -> str:
         status = json.dumps(self.get(pod)["status"], indent=1)
         return f"{self.events(pod)}\n{self.logs(pod, 'fluid-fuse-0')}\n{status}\n{self.driver_logs()}"
 
@@ -252,12 +252,36 @@ class Site:
 
     def on_node(self, *argv: str) -> str:
         """Run a command in the node's namespaces."""
-        [node] = [each for each in self.own._started_nodes() if each.name == self.node]
-        return node._namespaces.run(*argv)
+        return self.own.on_node(self.node, *argv)
 
     def mounts_of(self, uid: str) -> list[str]:
         """Return the lines of the node's mountinfo that name a pod."""
         return [line for line in self.on_node("cat", "/proc/self/mountinfo").splitlines() if uid in line]
+
+    def shared_left(self) -> list[str]:
+        """Return what is left of shared mounts of this namespace: requests, the driver's notes, mounts, volumes."""
+        items = self.access.call("GET", NODE_MOUNTS)["items"]
+        found = [each["metadata"]["name"] for each in items if each["spec"]["dataset"]["namespace"] == self.namespace]
+        place = "/var/lib/kubelet/plugins/fuse.headrace.io/driver/shared"
+        found += self.on_node("sh", "-c", f"grep -l {self.namespace} {place}/* 2>/dev/null || true").split()
+        volumes = self.access.call("GET", "/api/v1/persistentvolumes")["items"]
+        claims = [(volume["metadata"]["name"], volume["spec"].get("claimRef") or {}) for volume in volumes]
+        return found + [name for name, claim in claims if claim.get("namespace") == self.namespace]
+
+    def node_mounts(self) -> list[Json]:
+        """Return the NodeMounts of this namespace's Datasets."""
+        items = self.access.call("GET", NODE_MOUNTS)["items"]
+        return [each for each in items if each["spec"]["dataset"]["namespace"] == self.namespace]
+
+    def clients(self) -> list[str]:
+        """Return the names of the pods that serve this namespace's Datasets to the node, those that end too."""
+        found = self.access.call("GET", self.path("pods") + "?labelSelector=headrace.io/node-client")["items"]
+        return [each["metadata"]["name"] for each in found]
+
+    def fuse_at(self, pod: str) -> list[str]:
+        """Return the lines of the node's mountinfo that are FUSE mounts at places of a pod's volumes."""
+        lines = [line for line in self.mounts_of(self.uid(pod)) if " - fuse" in line]
+        return [line for line in lines if line.split(" ")[4].startswith("/var/lib/kubelet/")]
 
     def fuse_mounts(self, pod: str) -> list[str]:
         """Return those of them that are FUSE mounts in its data volumes, by the kubelet's path and not the cluster's own
@@ -303,18 +327,10 @@ class Site:
 
     def stop_kubelet(self) -> list[str]:
         """Kill the kubelet and return the words that start it again."""
-        process = self.own._processes.find(f"{self.node}-kubelet")
-        assert process is not None
-        words = process.cmdline()
-        for each in (*process.children(recursive=True), process):
-            each.kill()
-        psutil.wait_procs([process], timeout=20)
-        for child in self.own._processes._children:
-            child.poll()
-        return words
+        return self.own.stop_kubelet(self.node)
 
     def start_kubelet(self, words: list[str]) -> None:
-        self.own._processes.start(f"{self.node}-kubelet", words)
+        self.own.start_kubelet(self.node, words)
 
     # -- the driver ------------------------------------------------------------------------------------------------
 
@@ -351,7 +367,7 @@ class Site:
 
 
 def install_driver(access: Access) -> None:
-    """Install the driver alone as `headrace install` does, with a shorter deadline for clients."""
+    """Install the driver alone as `headrace install` does, with a shorter deadline for clients. Idempotent."""
     server = urlsplit(access.url)
     # There is no kube-proxy: the server is reached by its own address instead of the Service's.
     installation = Installation(image=driver_image.IMAGE, api_server=f"{server.hostname}:{server.port}")
@@ -359,4 +375,4 @@ def install_driver(access: Access) -> None:
         if body["kind"] == "DaemonSet":
             [container] = body["spec"]["template"]["spec"]["containers"]
             container["args"] += ["--served-within", str(SERVED_WITHIN_S)]
-        access.call("POST", kind_of(body).path(ref_of(body).namespace), body)
+        roles.apply(access, body)

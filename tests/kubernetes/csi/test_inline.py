@@ -31,13 +31,13 @@ done
 DATA = {"set": {"mountPath": "/data"}}
 
 
-def _says(site: Site, pod: str, word: str) -> None:
+def says(site: Site, pod: str, word: str) -> None:
     site.until(lambda: word in site.logs(pod).splitlines()[-1:], f"{pod} says {word}", pod)
 
 
-def _reading(site: Site, dataset: ResolvedDataset, name: str = "p") -> str:
+def reading(site: Site, dataset: ResolvedDataset, name: str = "p") -> str:
     site.run(site.pod(name, READER, DATA, dataset))
-    _says(site, name, "content")
+    says(site, name, "content")
     return name
 
 
@@ -139,27 +139,27 @@ def test_who_passes_by_the_probe_waits_no_longer_than_the_deadline(site: Site) -
 
 def test_a_kubelet_that_starts_again_over_a_dead_mount_hangs_nowhere(site: Site) -> None:
     dataset = site.dataset("set", RCLONE)
-    _reading(site, dataset)
+    reading(site, dataset)
     kubelet = site.stop_kubelet()
     site.kill("p", "rclone")
     site.until(lambda: site.logs_on_node("p")[-1:] != ["content"], "the app sees an error", "")
     site.start_kubelet(kubelet)
     site.until(lambda: len(site.fuse_mounts("p")) == 2, "the client was started again", "p")
-    _says(site, "p", "content")
+    says(site, "p", "content")
     assert site.hanging() == []
     site.delete("p")
 
 
 def test_a_killed_client_heals_for_a_running_app_and_the_other_pod_notices_nothing(site: Site) -> None:
     dataset = site.dataset("set", RCLONE)
-    _reading(site, dataset, "one")
-    _reading(site, dataset, "other")
+    reading(site, dataset, "one")
+    reading(site, dataset, "other")
     [mount] = site.fuse_mounts("one")
     assert "nosuid,nodev" in mount
     for times in (1, 2):
         site.kill("one", "rclone")
         site.until(lambda n=times: len(site.fuse_mounts("one")) == n + 1, "a new client mounts on top", "one")  # type: ignore[misc]
-        _says(site, "one", "content")
+        says(site, "one", "content")
     said = site.logs("one").splitlines()
     assert len(said) >= 3
     assert all("not connected" in line or "abort" in line for line in said if line != "content"), said
@@ -172,10 +172,10 @@ def test_a_killed_client_heals_for_a_running_app_and_the_other_pod_notices_nothi
 def test_juicefs_killed_whole_heals_too(site: Site) -> None:
     dataset = site.dataset("set", JUICEFS, writable=True)
     site.run(site.pod("p", f"echo content > /data/file; {READER}", DATA, dataset))
-    _says(site, "p", "content")
+    says(site, "p", "content")
     site.kill("p", "juicefs")
     site.until(lambda: len(site.fuse_mounts("p")) == 2, "a new client mounts on top", "p")
-    _says(site, "p", "content")
+    says(site, "p", "content")
     assert site.status("p", "main")["restartCount"] == 0
 
 
@@ -195,12 +195,12 @@ def test_pods_that_come_together_get_each_its_own_and_leave_nothing(site: Site) 
 
 def test_a_driver_that_is_restarted_disturbs_no_reader_and_clients_wait_for_it(site: Site) -> None:
     dataset = site.dataset("set", RCLONE)
-    _reading(site, dataset)
+    reading(site, dataset)
     site.restart_driver()
     site.kill("p", "rclone")
     site.run(site.pod("new", "cat /data/file", DATA, dataset))
     site.until(lambda: len(site.fuse_mounts("p")) == 2, "the client got its mount from the new driver", "p")
-    _says(site, "p", "content")
+    says(site, "p", "content")
     assert site.ends("new") == "Succeeded", site.events("new")
     assert site.logs("p").splitlines()[0] == "content"
 
@@ -208,7 +208,7 @@ def test_a_driver_that_is_restarted_disturbs_no_reader_and_clients_wait_for_it(s
 def test_nothing_is_left_of_a_deleted_pod(site: Site) -> None:
     before = site.driver_directory()
     dataset = site.dataset("set", RCLONE)
-    _reading(site, dataset)
+    reading(site, dataset)
     uid = site.uid("p")
     assert len(site.driver_directory()) == len(before) + 3
     site.delete("p")

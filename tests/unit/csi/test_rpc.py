@@ -187,13 +187,11 @@ async def test_block_devices_options_and_pods_unknown_are_refused(edge: _Edge) -
     block = csi_pb2.VolumeCapability(block=csi_pb2.VolumeCapability.BlockVolume())
     flags = csi_pb2.VolumeCapability.MountVolume(mount_flags=["suid", "dev"])
     unknown = {key: value for key, value in _CONTEXT.items() if "pod." not in key}
-    persistent = {**_CONTEXT, "csi.storage.k8s.io/ephemeral": "false"}
     for request, says in (
         (edge.request(volume_capability=block), "no block device"),
         (edge.request(volume_capability=csi_pb2.VolumeCapability(mount=flags)), "no mount options"),
         (edge.request(unknown), "podInfoOnMount: true"),
-        (edge.request(persistent), "no inline volume"),
-        (edge.request({"dataset": "d", "role": "data"}), "no inline volume"),
+        (edge.request({"dataset": "d", "role": "data"}), "podInfoOnMount: true"),
     ):
         with pytest.raises(grpc.aio.AioRpcError, match=says):
             await edge.call("Node", "NodePublishVolume", request)

@@ -14,11 +14,12 @@ import pytest
 
 from headrace.csi.broker import Broker, BrokerRefused
 from headrace.csi.client import how_it_ended, is_running
-from headrace.csi.driver import FuseDriver, VolumeRequest
+from headrace.csi.driver import FuseDriver
 from headrace.csi.inline import InlineLimits, InlineVolumes
 from headrace.csi.permit import InlineRequest, Terms
 from headrace.csi.shared import top_at
 from headrace.csi.world import container_of
+from headrace.csi.world_volumes import VolumeRequest, WorldVolumes
 from headrace.errors import Denied, InvalidSpec, QuotaExceeded, Unavailable, Unsupported
 from headrace.fuse.order import MountOrder
 
@@ -84,7 +85,11 @@ async def _nobody(request: InlineRequest) -> Terms:
 
 def _driver(tmp_path: Path, *, persistent: bool = True) -> tuple[FuseDriver, NotingWorld]:
     world = NotingWorld()
-    return FuseDriver(world, str(tmp_path), resolve=_never, permit=_nobody, persistent=persistent), world
+
+    def volumes(broker: Broker) -> WorldVolumes:
+        return WorldVolumes(world, broker, str(tmp_path / "volumes"), resolve=_never, install=lambda _directory: None)
+
+    return FuseDriver(world, str(tmp_path), permit=_nobody, volumes=volumes if persistent else None), world
 
 
 async def test_a_node_without_persistent_volumes_says_so(tmp_path: Path) -> None:
@@ -250,7 +255,7 @@ async def test_notes_of_an_older_driver_are_still_undone(tmp_path: Path) -> None
 
 async def test_what_a_restart_of_the_machine_took_away_is_forgotten_and_counts_no_more(tmp_path: Path) -> None:
     world, broker = NotingWorld(), NotingBroker()
-    driver = FuseDriver(world, str(tmp_path), resolve=_never, permit=_Terms(), persistent=False)
+    driver = FuseDriver(world, str(tmp_path), permit=_Terms())
     driver._inline._broker = driver._broker = cast("Broker", broker)
     for number in (1, 2):
         await driver.publish(
@@ -266,7 +271,7 @@ async def test_what_a_restart_of_the_machine_took_away_is_forgotten_and_counts_n
 
 
 async def test_orders_about_one_pair_come_one_after_the_other_and_about_others_at_once(tmp_path: Path) -> None:
-    driver = FuseDriver(NotingWorld(), str(tmp_path), resolve=_never, permit=_Terms(), persistent=False)
+    driver = FuseDriver(NotingWorld(), str(tmp_path), permit=_Terms())
     inside: list[str] = []
     most = {"a": 0, "b": 0}
 

@@ -85,17 +85,19 @@ def test_the_sidecar_passes_pod_security_restricted(pod: Json, datasets: Dataset
     }
 
 
-def test_the_inline_volumes_say_only_dataset_and_role(
-    pod: Json, datasets: Datasets, capabilities: Capabilities
+@pytest.mark.parametrize("read_only", [True, False])
+def test_the_inline_volumes_say_dataset_and_role_and_whether_nobody_writes(
+    pod: Json, datasets: Datasets, capabilities: Capabilities, *, read_only: bool
 ) -> None:
+    pod["spec"]["containers"][0]["volumeMounts"][0]["readOnly"] = read_only
     result = inject(pod, datasets, "broker", capabilities)
     for role in ("data", "socket"):
+        attributes = {"dataset": "starfs-ds", "role": role}
+        if role == "data" and read_only:
+            attributes["readOnly"] = "true"
         assert volume_of(result, f"fluid-fuse-0-{role}") == {
             "name": f"fluid-fuse-0-{role}",
-            "csi": {
-                "driver": "fuse.headrace.io",
-                "volumeAttributes": {"dataset": "starfs-ds", "role": role},
-            },
+            "csi": {"driver": "fuse.headrace.io", "volumeAttributes": attributes},
         }
     app = result["spec"]["containers"][0]
     assert all("socket" not in mount["name"] for mount in app["volumeMounts"])

@@ -11,10 +11,11 @@ import pytest
 from headrace.data.act import Action, Create, Delete, Patch, Tell
 from headrace.data.client import ResolvedDataset
 from headrace.data.modes.mode import Capabilities
-from headrace.data.verify.outcome import Evidence, client_container, outcome, tail, wants_evidence
+from headrace.data.verify.outcome import Evidence, client_container, outcome, wants_evidence
 from headrace.data.verify.plan import Observed, plan
 from headrace.data.verify.pod import ProbeSettings, named, probe_pod
 from headrace.data.verify.size import format_size, parse_size
+from headrace.data.words import tail
 from headrace.spec.conditions import find_condition
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import POD

@@ -9,11 +9,11 @@ import pytest
 from headrace.cluster.fake import FakeCluster
 from headrace.errors import Unavailable
 from headrace.install.installation import Installation
-from headrace.install.kinds import API_SERVICE, DAEMON_SET, DEPLOYMENT
+from headrace.install.kinds import API_SERVICE, DEPLOYMENT
 from headrace.install.objects import kind_of, objects
 from headrace.install.readiness import await_ready
 from headrace.spec.kind import Json
-from headrace.spec.kinds import NODE, PERSISTENT_VOLUME_CLAIM, POD
+from headrace.spec.kinds import DAEMON_SET, NODE, PERSISTENT_VOLUME_CLAIM, POD
 
 pytestmark = pytest.mark.anyio
 HOME = "headrace-system"

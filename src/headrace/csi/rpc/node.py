@@ -71,12 +71,6 @@ class NodeService:
         _require("NodePublishVolume", volume_id=request.volume_id, target_path=request.target_path)
         _check_capability(request)
         attributes, pod = split_context(request.volume_context)
-        if pod.get("ephemeral") != "true":
-            raise InvalidSpec(
-                f"Volume {request.volume_id} is no inline volume of a pod, and this driver serves no others on this "
-                "node in this version.",
-                hint="Use the claim through a FUSE sidecar: label it with a runtime profile.",
-            )
         missing = [key for key, ours in _POD_KEYS.items() if not pod.get(ours) and ours != "service_account"]
         if missing:
             raise Denied(
@@ -85,7 +79,7 @@ class NodeService:
             )
         target = self._target(request.target_path, pod["uid"])
         if request.volume_capability.mount.mount_flags:
-            raise Denied("Inline volumes take no mount options.", hint="They belong to the Dataset and its profile.")
+            raise Denied("Volumes of this driver take no mount options.", hint="Put them into the Dataset's profile.")
         await self._driver.publish(
             volume_id=request.volume_id,
             target=target,

@@ -16,6 +16,7 @@ from headrace.spec.kind import Json
 from headrace.spec.names import (
     BROKER_DIRECTORY,
     CSI_ATTRIBUTE_DATASET,
+    CSI_ATTRIBUTE_READ_ONLY,
     CSI_ATTRIBUTE_ROLE,
     CSI_DRIVER,
     CSI_ROLE_DATA,
@@ -70,7 +71,7 @@ class Broker:
         if client.pre_stop:
             container["lifecycle"] = {"preStop": client.pre_stop}
         container["volumeMounts"] = [*_broker_mounts(dataset, name, tools), *container["volumeMounts"]]
-        volumes = [_inline(dataset, name, CSI_ROLE_DATA), _inline(dataset, name, CSI_ROLE_SOCKET)]
+        volumes = [_data(dataset, name, read_only=read_only), _inline(dataset, name, CSI_ROLE_SOCKET)]
         return Parts(
             container=container,
             volumes=(*volumes, *client_volumes(dataset, name=name)),
@@ -124,7 +125,16 @@ def _broker_mounts(dataset: ResolvedDataset, name: str, tools: ClientTools) -> l
     return mounts
 
 
+def _data(dataset: ResolvedDataset, name: str, *, read_only: bool) -> Json:
+    """Return the data volume. What a client mounts in it is read-only by the driver's word, because a container's own
+    `readOnly` does not hold for the mount of a restarted client. The volume itself never is: the client must see a mount
+    point that it may use."""
+    volume = _inline(dataset, name, CSI_ROLE_DATA)
+    if read_only:
+        volume["csi"]["volumeAttributes"][CSI_ATTRIBUTE_READ_ONLY] = "true"
+    return volume
+
+
 def _inline(dataset: ResolvedDataset, name: str, role: str) -> Json:
-    """Return one inline volume. It is never `readOnly` itself: the client must see a mount point it may use."""
     attributes = {CSI_ATTRIBUTE_DATASET: dataset.name, CSI_ATTRIBUTE_ROLE: role}
     return {"name": f"{name}-{role}", "csi": {"driver": CSI_DRIVER, "volumeAttributes": attributes}}

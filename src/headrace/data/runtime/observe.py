@@ -13,7 +13,7 @@ from headrace.data.runtime.assemble import config_map_name, is_wrapped
 from headrace.data.runtime.config import claims_of
 from headrace.data.runtime.judge import Parts, publish_secret, secret_options
 from headrace.data.runtime.plan import Observed
-from headrace.data.runtime.volume import names_dataset, volume_name
+from headrace.data.runtime.volume import named_dataset, volume_name
 from headrace.spec.kind import Doc, Ref
 from headrace.spec.kinds import (
     CONFIG_MAP,
@@ -28,7 +28,6 @@ from headrace.spec.kinds import (
 )
 from headrace.spec.names import (
     CSI_ATTRIBUTE_DATASET,
-    CSI_ATTRIBUTE_NAMESPACE,
     CSI_DRIVER,
     DEFAULT_STORAGE_CLASS_ANNOTATION,
     FUSE_CONFIG_MAP_SUFFIX,
@@ -144,9 +143,8 @@ class DatasetObserver:
 
     def of_volume(self, volume: Doc[Any]) -> Iterator[Ref]:
         """The Datasets that mount the claim it is bound to, and the Dataset whose own it is."""
-        attributes = (volume.spec.get("csi") or {}).get("volumeAttributes") or {}
-        own = Ref(attributes.get(CSI_ATTRIBUTE_NAMESPACE, ""), attributes.get(CSI_ATTRIBUTE_DATASET, ""))
-        if names_dataset(volume, own) and own.name:
+        own = named_dataset(volume)
+        if own is not None:
             yield own
         claim = _claim_of(volume)
         if claim is not None:

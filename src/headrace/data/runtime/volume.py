@@ -83,10 +83,17 @@ def claim_body(dataset: Doc[Any]) -> Json:
 
 def names_dataset(volume: Doc[Any], dataset: Ref) -> bool:
     """Tell whether a PersistentVolume is that of this Dataset, by what its driver is told."""
+    return named_dataset(volume) == dataset
+
+
+def named_dataset(volume: Doc[Any]) -> Ref | None:
+    """Return the Dataset whose mount a PersistentVolume is; None for other drivers' and a profile's own volumes."""
     csi = volume.spec.get("csi") or {}
     attributes = csi.get("volumeAttributes") or {}
-    said = Ref(attributes.get(CSI_ATTRIBUTE_NAMESPACE, ""), attributes.get(CSI_ATTRIBUTE_DATASET, ""))
-    return csi.get("driver") == CSI_DRIVER and said == dataset
+    name = str(attributes.get(CSI_ATTRIBUTE_DATASET) or "")
+    if csi.get("driver") != CSI_DRIVER or not name:
+        return None
+    return Ref(str(attributes.get(CSI_ATTRIBUTE_NAMESPACE) or ""), name)
 
 
 def is_owned_by(claim: Doc[Any], dataset: Doc[Any]) -> bool:
