@@ -24,7 +24,8 @@ from headrace.node.config import NodeConfig
 from headrace.node.drivers import VolumeDriver
 from headrace.node.following import Following
 from headrace.node.handlers import Handlers
-from headrace.node.heartbeat import Heartbeat
+from headrace.node.heartbeat import VERSION, Heartbeat
+from headrace.node.images.images import Images
 from headrace.node.names import Names
 from headrace.node.network import Addresses
 from headrace.node.objects import WatchedObjects
@@ -39,7 +40,7 @@ from headrace.node.volumes.trash import Trash
 from headrace.node.worker import Worker
 from headrace.node.world import World
 from headrace.spec.core.pod import Pod
-from headrace.spec.kind import Doc
+from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import POD, SERVICE
 from headrace.telemetry import logger
 
@@ -85,7 +86,9 @@ class Agent:
         self._clock = clock or SystemClock()
         self._events = Events(recorder)
         self._workers: dict[str, Worker] = {}
-        self._heartbeat = Heartbeat(config, cluster, drivers, self._clock, say)
+        self._images = Images(config.images, config.mirrors, agent=f"headrace/{VERSION}", in_use=self._images_in_use)
+        self._heartbeat = Heartbeat(config, cluster, drivers, self._clock, say=say, images=self._images.shown)
+        self._images.subscribe(self._heartbeat.changed)
         scopes = {POD: Scope(fields=f"spec.nodeName={config.name}")}
         self._cache = Cache(cluster, scopes, clock=self._clock)
         self._surroundings = Surroundings()
@@ -93,7 +96,7 @@ class Agent:
             world,
             find=self._workers.get,
             all=self._workers.values,
-            greeted=self._surroundings.learn,
+            greeted=self._greeted,
             ready=self._heartbeat.set_ready,
         )
 
@@ -122,6 +125,7 @@ class Agent:
         self._claim_addresses()
         tasks.start_soon(self._events.run)
         tasks.start_soon(self._shared.trash.run)
+        tasks.start_soon(self._images.run)
         tasks.start_soon(self._shared.names.run)
         tasks.start_soon(self._heartbeat.run)
         if serve is not None:
@@ -137,6 +141,15 @@ class Agent:
     async def _follow(self, until: anyio.CancelScope) -> None:
         with until:
             await self._following.run()
+
+    def _greeted(self, hello: Json) -> None:
+        self._surroundings.learn(hello)
+        self._images.learn(hello)
+
+    def _images_in_use(self) -> set[str]:
+        """Return the images of which a pod's container may still have a root."""
+        records = [worker.record for worker in self._workers.values() if not worker.record.released]
+        return {container.image.id for record in records for container in record.containers.values() if container.image}
 
     @property
     def is_attached(self) -> bool:
@@ -187,6 +200,7 @@ class Agent:
             trash=Trash(config.directory / "trash"),
             published=published,
             handlers=Handlers(world),
+            images=self._images,
             pods=config.pods,
             surroundings=self._surroundings,
             closed=str(config.closed),

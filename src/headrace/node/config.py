@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 
+from headrace.node.images.registries import Mirror
 from headrace.spec.kind import Json
 from headrace.units import format_bytes
 
@@ -39,7 +40,8 @@ class NodeConfig:
         capacity: the Node's capacity; allocatable is the same unless given.
         registers: whether the agent makes the Node object; else somebody with more rights has made it.
         port: where the node's HTTPS endpoint listens on `host_ip`.
-        base_environment: what every container has before its own env; for image `host` this machine's.
+        mirrors: where images are looked for before the registries that their names say.
+        base_environment: what containers of image `host` have before their own env.
     """
 
     name: str
@@ -52,6 +54,7 @@ class NodeConfig:
     annotations: Mapping[str, str] = field(default_factory=dict)
     taints: Sequence[Json] = ()
     registers: bool = True
+    mirrors: Sequence[Mirror] = ()
     host_ip: str = "127.0.0.1"
     port: int = 10250
     base_environment: Mapping[str, str] = field(
@@ -61,6 +64,10 @@ class NodeConfig:
     @property
     def pods(self) -> Path:
         return self.directory / "pods"
+
+    @property
+    def images(self) -> Path:
+        return self.directory / "images"
 
     @property
     def offered(self) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import anyio
@@ -35,13 +35,19 @@ _STATUS_EVERY_S = 300.0
 _RETRY = Backoff(first_s=1.0, cap_s=RENEW_EVERY_S)
 _DISK_LEAST_FREE = 0.05
 
-_VERSION = importlib.metadata.version("headrace")
+VERSION = importlib.metadata.version("headrace")
 
 _log = logger(component="heartbeat")
 
 
 class Heartbeat:
-    """Registers one node and keeps it alive."""
+    """Registers one node and keeps it alive.
+
+
+    Args:
+        say: told why the cluster does not hear of the node; an empty text when it does.
+        images: returns what `status.images` shows.
+    """
 
     def __init__(
         self,
@@ -49,7 +55,9 @@ class Heartbeat:
         cluster: Cluster,
         drivers: Mapping[str, VolumeDriver],
         clock: Clock,
+        *,
         say: Callable[[str], None] = lambda _: None,
+        images: Callable[[], Sequence[Json]] = list,
     ) -> None:
         self.told_ready = anyio.Event()
         self._say = say
@@ -57,6 +65,7 @@ class Heartbeat:
         self._cluster = cluster
         self._drivers = drivers
         self._clock = clock
+        self._images = images
         self._ready: tuple[bool, str, str] = (False, "WorldUnreachable", "The node's world has not answered yet.")
         self._changed = anyio.Event()
         self._written: Json = {}
@@ -70,6 +79,10 @@ class Heartbeat:
         if self._ready != (ready, reason, message):
             self._ready = (ready, reason, message)
             self._changed.set()
+
+    def changed(self) -> None:
+        """Something of the node's status has changed: write it at once."""
+        self._changed.set()
 
     async def run(self) -> None:
         """Beat until cancelled."""
@@ -188,6 +201,7 @@ class Heartbeat:
                 {"type": "Hostname", "address": self._config.name},
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self._config.port}},
+            "images": list(self._images()),
             "nodeInfo": _node_info(),
         }
 
@@ -206,9 +220,9 @@ def _node_info() -> Json:
     return {
         "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
         "bootID": boot_id(),
-        "containerRuntimeVersion": f"headrace://{_VERSION}",
+        "containerRuntimeVersion": f"headrace://{VERSION}",
         "kernelVersion": platform.release(),
-        "kubeletVersion": f"v1.36.0-headrace-{_VERSION}",
+        "kubeletVersion": f"v1.36.0-headrace-{VERSION}",
         "kubeProxyVersion": "",
         "machineID": "",
         "operatingSystem": "linux",

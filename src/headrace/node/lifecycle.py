@@ -237,6 +237,8 @@ def _start(container: Container, record: PodRecord, now: float, result: Plan) ->
     at = state.may_start_at()
     if at > now:
         result.ask_again(at)
+        if state.trouble is not None and state.trouble.backs_off_at > now:
+            result.ask_again(state.trouble.backs_off_at)
         return False
     result.actions.append(StartContainer(container.name, state.next_attempt))
     return True

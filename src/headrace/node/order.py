@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import InvalidSpec, NotFound, Unsupported
-from headrace.node import images, resources, security
+from headrace.node import resources
 from headrace.node.expansion import expand_all, expand_strictly
+from headrace.node.images import command
+from headrace.node.images.accounts import Account
+from headrace.node.images.store import Image
 from headrace.node.podspec import Container, PodSpec
 from headrace.node.volumes.pod_volumes import Source
 from headrace.spec.kind import Json
@@ -32,6 +35,11 @@ class Prepared:
     resolv_conf: str | None
     closed: str
     """A directory of this machine that no container sees, whatever it mounts."""
+    root: str | Json
+    """What the world calls `root`: this machine, a directory, or one of the container's own."""
+    image: Image | None
+    """The OCI image that the root was made of."""
+    who: Account
 
 
 def start_order(pod: PodSpec, container: Container, attempt: int, prepared: Prepared) -> Json:
@@ -39,10 +47,8 @@ def start_order(pod: PodSpec, container: Container, attempt: int, prepared: Prep
 
     Raises:
         InvalidSpec, NotFound, Unsupported: kubelet's CreateContainerConfigError.
-        images.ImageTrouble: the image cannot be used.
     """
-    root = images.root_of(str(container.raw.get("image") or ""))
-    who = security.identity(pod, container)
+    image = prepared.image
     mounts = [_mount(container, mount, prepared) for mount in container.mounts]
     mounts += [mask for mount in mounts for mask in _masks(mount, prepared.closed)]
     mounts.append({"target": "/etc/hosts", "source": str(prepared.hosts), "read_only": False})
@@ -50,15 +56,15 @@ def start_order(pod: PodSpec, container: Container, attempt: int, prepared: Prep
         "pod": pod.uid,
         "container": container.name,
         "attempt": attempt,
-        "argv": _argv(container, prepared.env),
+        "argv": _argv(container, image, prepared.env),
         "env": dict(prepared.env),
-        "cwd": str(container.raw.get("workingDir") or "/"),
-        "root": root,
+        "cwd": str(container.raw.get("workingDir") or (command.working_directory(image.config) if image else "/")),
+        "root": prepared.root,
         "mounts": mounts,
         "masks": [prepared.closed],
-        "read_only_root": True,
-        "uid": who.uid,
-        "gid": who.gid,
+        "read_only_root": image is None or bool(container.security_context.get("readOnlyRootFilesystem")),
+        "uid": prepared.who.uid,
+        "gid": prepared.who.gid,
         "shm_bytes": _SHM_BYTES,
         "log": {"path": str(prepared.log), "max_bytes": LOG_MAX_BYTES, "max_files": LOG_MAX_FILES},
         "limits": resources.world_limits(container),
@@ -70,8 +76,10 @@ def start_order(pod: PodSpec, container: Container, attempt: int, prepared: Prep
     return order
 
 
-def _argv(container: Container, env: Mapping[str, str]) -> list[str]:
-    argv = expand_all([*(container.raw.get("command") or []), *(container.raw.get("args") or [])], env)
+def _argv(container: Container, image: Image | None, env: Mapping[str, str]) -> list[str]:
+    """Only the pod's own words are expanded: `$(NAME)` in an image's is the image's business."""
+    said = expand_all(container.raw.get("command") or [], env), expand_all(container.raw.get("args") or [], env)
+    argv = command.argv(image.config, *said) if image else [*said[0], *said[1]]
     if not argv:
         raise InvalidSpec(
             f"{container.path} has no command, and image {container.raw.get('image') or 'host'} has none of its own.",

@@ -42,9 +42,13 @@ class Container:
 
     @property
     def stop_signal(self) -> int:
-        """The signal that asks the container to end: `lifecycle.stopSignal`, else SIGTERM."""
+        """The signal that asks the container to end, `lifecycle.stopSignal`; 0 where the pod does not say."""
         name = (self.raw.get("lifecycle") or {}).get("stopSignal")
-        return int(getattr(signal, str(name), signal.SIGTERM)) if name else int(signal.SIGTERM)
+        return int(getattr(signal, str(name), signal.SIGTERM)) if name else 0
+
+    @property
+    def image(self) -> str:
+        return str(self.raw.get("image") or "host")
 
     @property
     def mounts(self) -> list[Json]:

@@ -18,6 +18,10 @@ BACKOFF_FORGET_S = 2 * BACKOFF_MOST_S
 """A container that ends this long after its last restart begins again without back-off (kubelet: twice the most)."""
 
 TROUBLE_FIRST_S = 1.0
+PULL_FAILURE_SHOWN_S = 3.0
+"""How long a failed pull is seen as such; kubelet shows it until it looks at the pod again."""
+ERR_IMAGE_PULL = "ErrImagePull"
+IMAGE_PULL_BACK_OFF = "ImagePullBackOff"
 MIN_SHUTDOWN_S = 2.0
 """Every container gets this long between SIGTERM and SIGKILL, however little grace is left (kubelet's minimum)."""
 
@@ -60,12 +64,31 @@ class Stop(msgspec.Struct):
 
 
 class Trouble(msgspec.Struct):
-    """Why a container could not be started, as its `waiting` state says it, and when to try again."""
+    """Why a container could not be started, as its `waiting` state says it, and when to try again.
+
+    `backs_off_at` is when a failed pull is called ImagePullBackOff; 0 where that is no matter.
+    """
 
     reason: str
     message: str
     retry_at: float
     tries: int = 1
+    backs_off_at: float = 0.0
+
+
+class UsedImage(msgspec.Struct):
+    """The image that a container was started from last.
+
+    Attributes:
+        id: which one of the node's images.
+        name, ref: what the status shows as `image` and `imageID`.
+        stop_signal: the image's own, 0 for none.
+    """
+
+    id: str
+    name: str
+    ref: str
+    stop_signal: int = 0
 
 
 class ContainerRecord(msgspec.Struct):
@@ -79,6 +102,7 @@ class ContainerRecord(msgspec.Struct):
     ready: bool = False
     stop: Stop | None = None
     trouble: Trouble | None = None
+    image: UsedImage | None = None
 
     @property
     def current(self) -> Run | None:
@@ -146,11 +170,26 @@ class ContainerRecord(msgspec.Struct):
         self.stop = None
         return True
 
-    def note_trouble(self, reason: str, message: str, now: float) -> None:
-        """The next attempt could not be started; try again with back-off."""
+    def note_trouble(self, reason: str, message: str, now: float, *, first_s: float = TROUBLE_FIRST_S) -> None:
+        """The next attempt could not be started; try again with back-off, which begins with `first_s`."""
         tries = self.trouble.tries + 1 if self.trouble else 1
-        delay = min(TROUBLE_FIRST_S * 2 ** (tries - 1), BACKOFF_MOST_S)
+        delay = min(first_s * 2 ** (tries - 1), BACKOFF_MOST_S)
         self.trouble = Trouble(reason=reason, message=message, retry_at=now + delay, tries=tries)
+
+    def note_pull_failed(self, message: str, now: float) -> None:
+        """The image could not be pulled: ErrImagePull for a moment, ImagePullBackOff until it is tried again."""
+        self.note_trouble(ERR_IMAGE_PULL, message, now, first_s=BACKOFF_FIRST_S)
+        assert self.trouble is not None
+        self.trouble.backs_off_at = now + PULL_FAILURE_SHOWN_S
+
+    def note_pull_backs_off(self, image: str, now: float) -> bool:
+        """It is time to call a failed pull a back-off. Returns False when it is not, or was done."""
+        trouble = self.trouble
+        if trouble is None or not trouble.backs_off_at or now < trouble.backs_off_at:
+            return False
+        trouble.message = f'Back-off pulling image "{image}": {trouble.reason}: {trouble.message}'
+        trouble.reason, trouble.backs_off_at = IMAGE_PULL_BACK_OFF, 0.0
+        return True
 
     def note_stop(self, now: float, grace_s: float, reason: str, message: str = "") -> bool:
         """The running container is to end within `grace_s`. An end already under way only gets a sooner deadline."""

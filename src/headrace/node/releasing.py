@@ -59,4 +59,5 @@ async def release(shared: Shared, uid: str) -> None:
     """
     await shared.world.request("pod.remove", pod=uid)
     await shared.volumes.unmount(uid)
+    shared.trash.put(shared.place(uid).roots)
     shared.trash.put(shared.place(uid).volumes)

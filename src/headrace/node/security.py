@@ -8,20 +8,14 @@ confinement than that is named in the pod's condition `Unsupported`. Nothing acc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from headrace.errors import InvalidSpec
+from headrace.node.images.accounts import Account, account
+from headrace.node.images.store import Image
 from headrace.node.podspec import Container, PodSpec
 from headrace.spec.kind import Json
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Whom a container's processes believe to be."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True)
@@ -88,20 +82,31 @@ def unsupported(pod: PodSpec) -> str:
     return f"Without effect on this node: {'; '.join(found)}." if found else ""
 
 
-def identity(pod: PodSpec, container: Container) -> Identity:
-    """Return uid and gid of the container's processes: its own securityContext, else the pod's, else 0.
+def identity(pod: PodSpec, container: Container, image: Image | None) -> Account:
+    """Return who the container's processes are: its own securityContext, else the pod's, else the image's USER, else 0.
 
     Raises:
-        InvalidSpec: runAsNonRoot is set and the uid would be 0 (kubelet: CreateContainerConfigError).
+        InvalidSpec: the image does not have the user that it names, or runAsNonRoot is set and the user is, or may be,
+            root (kubelet: CreateContainerConfigError).
     """
     merged = {**pod.security_context, **container.security_context}
-    uid, gid = int(merged.get("runAsUser") or 0), int(merged.get("runAsGroup") or 0)
-    if merged.get("runAsNonRoot") and uid == 0:
-        raise InvalidSpec(
-            f"container {container.name} has runAsNonRoot and image {container.raw.get('image') or 'host'} runs as root.",
-            hint="Set securityContext.runAsUser to a number above 0.",
-        )
-    return Identity(uid, gid)
+    wanted, group = merged.get("runAsUser"), merged.get("runAsGroup")
+    user = str(wanted) if wanted is not None else image.config.user if image else ""
+    found = account(user, image.passwd if image else "", image.group if image else "")
+    if merged.get("runAsNonRoot"):
+        name = container.raw.get("image") or "host"
+        if found.is_named and wanted is None:
+            raise InvalidSpec(
+                f"container {container.name} has runAsNonRoot and image {name} has non-numeric user ({user}), "
+                "so that no node can verify that it is not root.",
+                hint=f"Set securityContext.runAsUser, here {found.uid}.",
+            )
+        if found.uid == 0:
+            raise InvalidSpec(
+                f"container {container.name} has runAsNonRoot and image {name} runs as root.",
+                hint="Set securityContext.runAsUser to a number above 0.",
+            )
+    return found if group is None else replace(found, gid=int(group))
 
 
 def _findings(pod: PodSpec) -> Iterator[tuple[str, _Rule]]:

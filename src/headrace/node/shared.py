@@ -14,6 +14,7 @@ from headrace.clock import Clock
 from headrace.cluster.protocol import Cluster
 from headrace.node.downward import PodFacts
 from headrace.node.handlers import Handlers
+from headrace.node.images.images import Images
 from headrace.node.names import Names
 from headrace.node.network import Addresses
 from headrace.node.objects import WatchedObjects
@@ -96,6 +97,7 @@ class Shared:
     trash: Trash
     published: PublishedVolumes
     handlers: Handlers
+    images: Images
     pods: Path
     surroundings: Surroundings
     closed: str

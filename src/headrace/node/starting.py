@@ -11,15 +11,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from headrace.errors import InvalidSpec, NotFound, Unsupported
-from headrace.node import env, lifecycle, network
+from headrace.node import env, lifecycle, network, security
 from headrace.node.addressing import with_addresses
-from headrace.node.images import ImageTrouble
+from headrace.node.images import command, local
+from headrace.node.images.local import ImageTrouble
 from headrace.node.order import Prepared, start_order
 from headrace.node.podspec import Container, PodSpec
+from headrace.node.pulling import Ready
 from headrace.node.record import PodRecord
 from headrace.node.shared import Shared
 from headrace.node.volumes.pod_volumes import Source
 from headrace.node.world import WorldRefused
+from headrace.sandbox.layered import NO_OVERLAY
 from headrace.spec.kind import Json
 
 _START_S = 75.0
@@ -28,16 +31,25 @@ _RESOLV_CONF = Path("/etc/resolv.conf")
 
 
 async def start(
-    shared: Shared, pod: PodSpec, record: PodRecord, container: Container, attempt: int, volumes: Mapping[str, Source]
+    shared: Shared,
+    pod: PodSpec,
+    record: PodRecord,
+    container: Container,
+    attempt: int,
+    volumes: Mapping[str, Source],
+    ready: Ready | None,
 ) -> None:
     """Start an attempt and note in `record` what came of it. Idempotent: the world starts an attempt once.
+
+    Args:
+        ready: what the container's root is made of; None for a local image.
 
     Raises:
         Unavailable: the world or the API server cannot be asked now; nothing is noted.
     """
-    mine, image = record.of(container.name), str(container.raw.get("image") or "host")
+    mine = record.of(container.name)
     try:
-        order = await _order(shared, pod, record, container, attempt, volumes)
+        order = await _order(shared, pod, record, container, attempt, volumes, ready)
         answer = await shared.world.request("container.start", timeout_s=_START_S, **order)
     except ImageTrouble as trouble:
         mine.note_trouble(trouble.reason, trouble.message, shared.now())
@@ -50,7 +62,8 @@ async def start(
     else:
         # The journal may have said so first.
         lifecycle.note_started(pod, record, container.name, attempt, int(answer["started"]["wall_ns"]))
-        shared.events.normal(pod, "Pulled", f'Container image "{image}" already present on machine')
+        if ready is None:
+            shared.events.normal(pod, "Pulled", f'Container image "{container.image}" already present on machine')
         shared.events.normal(pod, "Created", f"Created container: {container.name}")
         shared.events.normal(pod, "Started", f"Started container {container.name}")
 
@@ -67,18 +80,30 @@ def _refused(
         )
     elif refusal.code == "NotFound":
         record.prepared = False  # the pod is not in this world any more: it is made again
+    elif refusal.code == NO_OVERLAY and not shared.images.copies:
+        shared.images.copies = True  # the next try gets a copy
+        record.of(container.name).note_trouble("CreateContainerError", str(refusal), shared.now(), first_s=0.0)
     else:
         record.of(container.name).note_trouble("CreateContainerError", str(refusal), shared.now())
 
 
 async def _order(
-    shared: Shared, pod: PodSpec, record: PodRecord, container: Container, attempt: int, volumes: Mapping[str, Source]
+    shared: Shared,
+    pod: PodSpec,
+    record: PodRecord,
+    container: Container,
+    attempt: int,
+    volumes: Mapping[str, Source],
+    ready: Ready | None,
 ) -> Json:
+    image = ready.image if ready else None
+    root = ready.root if ready else local.root_of(container.image)
+    who = security.identity(pod, container, image)
     ill = await shared.published.trouble(pod.uid, frozenset(str(mount["name"]) for mount in container.mounts))
     if ill:
         raise WorldRefused(f"{ill} The container is not started over it.", code="VolumeUnhealthy")
     around = env.Around(
-        base=shared.base_environment,
+        base=command.environment(image.config, who.home) if image else shared.base_environment,
         services=network.service_variables(pod, shared.names.services(pod.namespace)),
         pod=shared.facts(record.address),
         allocatable=shared.allocatable,
@@ -99,6 +124,9 @@ async def _order(
         log=place.log(container.name, attempt),
         resolv_conf=network.resolv_conf(pod, _machine_resolv_conf()),
         closed=shared.closed,
+        root=root,
+        image=image,
+        who=who,
     )
     return start_order(pod, container, attempt, prepared)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from headrace.clock import format_time
 from headrace.node import lifecycle
+from headrace.node.images.local import is_local
 from headrace.node.podspec import Container, PodSpec
 from headrace.node.record import PodRecord, Run
 from headrace.spec.conditions import set_condition
@@ -116,11 +117,11 @@ class _View:
         return {"reason": "CrashLoopBackOff", "message": text}
 
     def render(self) -> Json:
-        image = str(self.container.raw.get("image") or "")
+        image, used = str(self.container.raw.get("image") or ""), self.mine.image
         entry: Json = {
             "name": self.container.name,
-            "image": image,
-            "imageID": image,
+            "image": used.name if used else image,
+            "imageID": used.ref if used else image if is_local(image) else "",
             "ready": self.ready,
             "started": self.started,
             "restartCount": self.run.attempt if self.run else 0,

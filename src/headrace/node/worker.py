@@ -18,9 +18,11 @@ from headrace.cluster.indexer import is_later
 from headrace.errors import Conflict, HeadraceError, NotFound
 from headrace.node import checkpoint, eviction, hearing, lifecycle, logs, security, starting
 from headrace.node.asking import Asking
+from headrace.node.images.local import is_local
 from headrace.node.podspec import PodSpec
 from headrace.node.preparing import Preparation
-from headrace.node.record import PodRecord
+from headrace.node.pulling import Pulling
+from headrace.node.record import IMAGE_PULL_BACK_OFF, PodRecord
 from headrace.node.releasing import Releasing
 from headrace.node.reporting import Reporter
 from headrace.node.shared import Shared
@@ -151,6 +153,7 @@ class Worker:
         self._admit()
         async with anyio.create_task_group() as tasks:
             self._preparation = Preparation(self._shared, self.record, tasks, self.wake)
+            self._pulling = Pulling(self._shared, self.record, tasks, self.wake)
             self._releasing = Releasing(self._shared, self.record, tasks, self.wake)
             self._asking = Asking(self._shared, self.record, tasks, self.wake)
             tasks.start_soon(self._reporter.run)
@@ -214,6 +217,10 @@ class Worker:
 
     def _tell_back_off(self) -> None:
         for container in self.pod.containers:
+            if self.record.of(container.name).note_pull_backs_off(container.image, self._shared.now()):
+                text = f'Back-off pulling image "{container.image}"'
+                self._shared.events.normal(self.pod, "BackOff", text)
+                self._shared.events.warning(self.pod, "Failed", f"Error: {IMAGE_PULL_BACK_OFF}")
             waits = lifecycle.is_backing_off(self.pod, self.record, container, self._shared.now())
             attempt = self.record.of(container.name).next_attempt
             if waits and self._backed_off.get(container.name) != attempt:
@@ -230,8 +237,10 @@ class Worker:
     def _is_under_way(self, action: lifecycle.Action) -> bool:
         if isinstance(action, lifecycle.Prepare):
             return self._preparation.is_running
+        if isinstance(action, lifecycle.StartContainer):
+            return self._pulling.is_running(action.container)
         if isinstance(action, lifecycle.Release):
-            return self._releasing.is_running or self._preparation.is_running
+            return self._releasing.is_running or self._preparation.is_running or self._pulling.is_any_running
         return False
 
     async def _perform(self, action: lifecycle.Action) -> None:
@@ -250,6 +259,7 @@ class Worker:
             case lifecycle.EndPod(reason, message, grace_s):
                 self.record.note_ending(reason, message, self._shared.now(), grace_s)
                 self._preparation.cancel()
+                self._pulling.cancel()
                 if reason not in lifecycle.ORDERLY and message:
                     self._shared.events.warning(self.pod, reason, message)
             case lifecycle.Release():
@@ -257,20 +267,34 @@ class Worker:
 
     async def _start(self, name: str, attempt: int) -> None:
         container, state = self.pod.by_name[name], self.record.of(name)
+        ready = self._pulling.take(name, attempt)
+        if ready is None:
+            self._discard_old(name, attempt)
+        if ready is None and not is_local(container.image):
+            self._pulling.begin(self.pod, container, attempt)
+            return
         try:
             volumes = await self._preparation.volumes(self.pod)
         except MountFailed as failure:
             state.note_trouble("CreateContainerError", str(failure), self._shared.now())
             self._shared.events.warning(self.pod, "FailedMount", str(failure))
             return
-        await starting.start(self._shared, self.pod, self.record, container, attempt, volumes)
+        await starting.start(self._shared, self.pod, self.record, container, attempt, volumes, ready)
         if state.trouble:
             self._preparation.forget_volumes()
-        for old in self._shared.place(self.pod.uid).log(name, 0).parent.glob(f"{attempt - _KEPT_LOGS}.log*"):
+
+    def _discard_old(self, name: str, attempt: int) -> None:
+        """Throw away what earlier attempts left: their roots, and all logs but the last ones."""
+        place = self._shared.place(self.pod.uid)
+        for old in place.log(name, 0).parent.glob(f"{attempt - _KEPT_LOGS}.log*"):
             old.unlink(missing_ok=True)
+        for root in place.container_root(name, 0).parent.glob("*"):
+            self._shared.trash.put(root)
 
     async def _signal(self, name: str, *, kill: bool) -> None:
-        number = signal.SIGKILL if kill else self.pod.by_name[name].stop_signal
+        used = self.record.of(name).image
+        wanted = self.pod.by_name[name].stop_signal or (used.stop_signal if used else 0) or signal.SIGTERM
+        number = signal.SIGKILL if kill else wanted
         try:
             await self._shared.world.request("container.signal", pod=self.pod.uid, container=name, signal=int(number))
         except WorldRefused as refusal:

@@ -2,14 +2,16 @@
 
 A container order, complete (absent keys get the values shown; `?` has none):
 
-    pod, container, attempt: 0, argv, env: {}, cwd: "/", root: "host" | "/directory", read_only_root: true,
+    pod, container, attempt: 0, argv, env: {}, cwd: "/", root: "host" | "/directory" | {directory, layers: [], volumes: []}, read_only_root: true,
     mounts: [{target, source? (and sub_path: "" in it) | tmpfs?: {size_bytes?, mode?}, read_only: false, propagation: "none" | "HostToContainer", recursive: true}],
     masks: [], uid: 65534, gid: 65534, shm_bytes: 64 MiB, etc_hosts: null, resolv_conf: null,
     log: {path, max_bytes: 10 MiB, max_files: 5}, limits: {memory_bytes?, data_bytes?, nofile?, core: 0},
     termination_message_path: null, oom_score_adj: null, allow_privilege_escalation: false
 
 `allow_privilege_escalation` lets setuid programs work where there are no namespaces; in them nothing ever does.
-`root: "host"` is always read-only: `read_only_root` speaks of directories only.
+`root: "host"` is always read-only: `read_only_root` speaks of the others only. A root that is an object is the container's
+own: its `layers` (directories, lowest first) beneath `upper` and `work` in `directory`, or, without layers, `tree` in it;
+`volumes` are paths in it that stay writable where it is read-only.
 """
 
 from __future__ import annotations
@@ -113,7 +115,7 @@ def log(request: Message) -> Message:
 
 def container(request: Message) -> Message:
     """Return a complete container order; raises Refusal with code `Invalid` and the key at fault."""
-    root = text(request, "root", "host")
+    root = _root(request)
     optional = {
         key: request.get(key) for key in ("etc_hosts", "resolv_conf", "termination_message_path", "oom_score_adj")
     }
@@ -131,7 +133,7 @@ def container(request: Message) -> Message:
         "argv": argv(request),
         "env": environment(request),
         "cwd": path(request, "cwd", "/"),
-        "root": root if root == "host" else path(request, "root"),
+        "root": root,
         "read_only_root": root == "host" or flag(request, "read_only_root", True),
         "mounts": [_mount(item) for item in _objects(request, "mounts")],
         "masks": [path({"masks": item}, "masks") for item in strings(request, "masks")],
@@ -143,6 +145,16 @@ def container(request: Message) -> Message:
         "limits": _limits(request.get("limits") or {}),
         **optional,
     }
+
+
+def _root(request: Message) -> str | Message:
+    value = request.get("root", "host")
+    if not isinstance(value, dict):
+        return "host" if value == "host" else path(request, "root")
+    # The lowest layer is named last to the kernel.
+    layers = [path({"root.layers": item}, "root.layers") for item in reversed(strings(value, "layers"))]
+    volumes = [path({"root.volumes": item}, "root.volumes") for item in strings(value, "volumes")]
+    return {"directory": path(value, "directory"), "layers": layers, "volumes": volumes}
 
 
 def _limits(value: Any) -> Message:

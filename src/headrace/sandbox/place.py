@@ -47,15 +47,15 @@ class Tree:
         read_only: bool = False,
         propagation: int = syscalls.MS_PRIVATE,
         recursive: bool = True,
+        flags: int = syscalls.MS_NOSUID | syscalls.MS_NODEV,
     ) -> None:
-        """Put a bind of `source`, or a tmpfs with the options `tmpfs`, at `target`, made if missing."""
+        """Put a bind of `source`, or a tmpfs with the options `tmpfs` and `flags`, at `target`, made if missing."""
         place = self.ensure(target, is_file=source is not None and not source.is_directory)
         try:
             if source is not None:
-                flags = syscalls.MS_BIND | (syscalls.MS_REC if recursive else 0)
-                syscalls.mount(self.fd_path(source.fd), self.fd_path(place), flags=flags)
+                bind = syscalls.MS_BIND | (syscalls.MS_REC if recursive else 0)
+                syscalls.mount(self.fd_path(source.fd), self.fd_path(place), flags=bind)
             else:
-                flags = syscalls.MS_NOSUID | syscalls.MS_NODEV
                 syscalls.mount("tmpfs", self.fd_path(place), "tmpfs", flags, tmpfs)
         except OSError as error:
             raise OSError(error.errno, f"mount on {target}: {os.strerror(error.errno or 0)}") from error

@@ -69,7 +69,8 @@ def settle(order: Message, scratch: str) -> Message:
     """
     if order["root"] != "host":
         raise Refusal(
-            "Unsupported", "a root directory of its own needs user namespaces; use the root host, or enable them"
+            "Unsupported",
+            "an image or a root directory of its own needs user namespaces; use the image host, or enable them",
         )
     relocated = {}
     for number, mount in enumerate(order["mounts"]):

@@ -1,8 +1,9 @@
 """Builds the file system that one container sees, and makes it the caller's `/`.
 
-The caller is a container's pid 1 in a mount namespace of its own, still with its world's capabilities. The root is a
-fresh tmpfs into which the entries of the image (`/` of this machine, or a directory) are bound read-only; `/proc`,
-`/dev` and `/tmp` are the container's own; what the order mounts comes last. Nothing of the old root stays reachable.
+The caller is a container's pid 1 in a mount namespace of its own, still with its world's capabilities. The root is
+either a fresh tmpfs into which the entries of `/` of this machine, or of a directory, are bound read-only, with a `/tmp`
+of the container's own; or one that is the container's own altogether (`layered`). `/proc` and `/dev` are always its own;
+what the order mounts comes last. Nothing of the old root stays reachable.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import stat
 
 from headrace.sandbox import syscalls
+from headrace.sandbox.layered import Layered
 from headrace.sandbox.place import Entry, Tree, open_entry, open_sub_path
 from headrace.sandbox.unprivileged import python_paths
 from headrace.sandbox.wire import Message
@@ -45,23 +47,26 @@ def enter_own_root(order: Message, *, stage: str, fresh_proc: bool) -> None:
     # FUSE mount alive here after the world has unmounted it.
     syscalls.mount("none", "/", flags=syscalls.MS_SLAVE | syscalls.MS_REC)
     sources = [_open_source(mount) for mount in order["mounts"]]
-    interpreter = _open_interpreter() if order["root"] == "host" else {}
-    image = os.open("/" if order["root"] == "host" else order["root"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    _stand_beside(stage)
     tree = Tree(_NEW, own_fds=_OWN_FDS, scratch="/")
-    _bind_image(tree, image, read_only=order["read_only_root"])
-    _mount_proc(fresh_proc)
-    _make_dev(order["shm_bytes"])
-    os.mkdir(f"{_NEW}/tmp")
-    tree.mount("/tmp", tmpfs="mode=1777")
-    null = open_entry(f"{_OLD}/dev/null")
-    for mask in order["masks"]:
-        tree.hide(mask, null=null)
-    os.close(null.fd)
-    _bind_mounts(tree, order["mounts"], sources)
-    for path, entry in interpreter.items():
-        tree.mount(path, source=entry, read_only=True)
-        os.close(entry.fd)
+    if isinstance(order["root"], dict):
+        layered = Layered(order["root"])
+        _stand_beside(stage)
+        layered.mount(_NEW, _OWN_FDS)
+        _mount_system(tree, order, fresh_proc=fresh_proc)
+        os.close(tree.ensure(order["cwd"], is_file=False))
+        _bind_mounts(tree, order["mounts"], sources)
+        _stay_writable(tree, order)
+    else:
+        interpreter = _open_interpreter() if order["root"] == "host" else {}
+        image = os.open("/" if order["root"] == "host" else order["root"], os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        _stand_beside(stage)
+        _mount_empty()
+        _bind_image(tree, image, read_only=order["read_only_root"])
+        _mount_system(tree, order, fresh_proc=fresh_proc)
+        tree.mount("/tmp", tmpfs="mode=1777")
+        _hide(tree, order["masks"])
+        _bind_mounts(tree, order["mounts"], sources)
+        _bind_entries(tree, interpreter)
     _write_files(tree, order)
     tree.seal()
     if order["read_only_root"]:
@@ -102,15 +107,39 @@ def _open_source(mount: Message) -> Entry | None:
 
 
 def _stand_beside(stage: str) -> None:
-    """Make `/` an empty tmpfs, with the old root at `/oldroot`: outside of everything that will be bound from it."""
+    """Make `/` a tmpfs, with the old root at `/oldroot`, outside of everything that will be bound from it, and a `/root`."""
     syscalls.mount("tmpfs", stage, "tmpfs", _QUIET, "mode=0755,size=16m")  # small files only, see _write_files
     os.chdir(stage)
     os.mkdir("oldroot")
     os.mkdir("root")
     syscalls.pivot_root(".", "oldroot")
     os.chdir("/")
+
+
+def _mount_empty() -> None:
     syscalls.mount("tmpfs", _NEW, "tmpfs", _QUIET, "mode=0755")
     syscalls.mount("none", _NEW, flags=syscalls.MS_PRIVATE)
+
+
+def _hide(tree: Tree, masks: list[str]) -> None:
+    null = open_entry(f"{_OLD}/dev/null")
+    for mask in masks:
+        tree.hide(mask, null=null)
+    os.close(null.fd)
+
+
+def _bind_entries(tree: Tree, entries: dict[str, Entry]) -> None:
+    for path, entry in entries.items():
+        tree.mount(path, source=entry, read_only=True)
+        os.close(entry.fd)
+
+
+def _stay_writable(tree: Tree, order: Message) -> None:
+    """Bind what the image calls volumes on itself: they stay writable where the root is not (as containerd has it)."""
+    for path in order["root"]["volumes"] if order["read_only_root"] else ():
+        place = tree.ensure(path, is_file=False)
+        syscalls.mount(tree.fd_path(place), tree.fd_path(place), flags=syscalls.MS_BIND)
+        os.close(place)
 
 
 def _bind_image(tree: Tree, image: int, *, read_only: bool) -> None:
@@ -127,23 +156,26 @@ def _bind_image(tree: Tree, image: int, *, read_only: bool) -> None:
             tree.mount(f"/{name}", source=Entry(fd, False), read_only=read_only, propagation=syscalls.MS_SLAVE)
         os.close(fd)
     os.close(image)
+
+
+def _mount_system(tree: Tree, order: Message, *, fresh_proc: bool) -> None:
+    """Mount /sys, /proc and /dev, wherever links of the image may lead these names inside of it."""
     sys_fd = os.open(f"{_OLD}/sys", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     tree.mount("/sys", source=Entry(sys_fd, True), read_only=True, propagation=syscalls.MS_SLAVE)
     os.close(sys_fd)
-
-
-def _mount_proc(fresh: bool) -> None:
-    os.mkdir(f"{_NEW}/proc")
-    if fresh:
-        syscalls.mount("proc", f"{_NEW}/proc", "proc", _QUIET | syscalls.MS_NOEXEC)
+    proc = tree.ensure("/proc", is_file=False)
+    if fresh_proc:
+        syscalls.mount("proc", tree.fd_path(proc), "proc", _QUIET | syscalls.MS_NOEXEC)
     else:
-        syscalls.mount(f"{_OLD}/proc", f"{_NEW}/proc", flags=syscalls.MS_BIND | syscalls.MS_REC)
+        syscalls.mount(f"{_OLD}/proc", tree.fd_path(proc), flags=syscalls.MS_BIND | syscalls.MS_REC)
+    os.close(proc)
+    tree.mount("/dev", tmpfs="mode=0755,size=64k", flags=syscalls.MS_NOSUID | syscalls.MS_NOEXEC)
+    dev = tree.ensure("/dev", is_file=False)
+    _make_dev(tree.fd_path(dev), order["shm_bytes"])
+    os.close(dev)
 
 
-def _make_dev(shm_bytes: int) -> None:
-    dev = f"{_NEW}/dev"
-    os.mkdir(dev)
-    syscalls.mount("tmpfs", dev, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NOEXEC, "mode=0755,size=64k")
+def _make_dev(dev: str, shm_bytes: int) -> None:
     for name in _DEVICES:
         os.close(os.open(f"{dev}/{name}", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o666))
         syscalls.mount(f"{_OLD}/dev/{name}", f"{dev}/{name}", flags=syscalls.MS_BIND)
@@ -176,10 +208,11 @@ def tmpfs_options(tmpfs: Message) -> str:
 
 
 def _write_files(tree: Tree, order: Message) -> None:
-    """Bind the small files that are the container's own: hosts, resolv.conf, and its last words."""
+    """Bind the small files that are the container's own: hosts, resolv.conf, hostname, and its last words."""
     files = (
         ("etc-hosts", "/etc/hosts", order["etc_hosts"], False),
         ("resolv-conf", "/etc/resolv.conf", order["resolv_conf"], False),
+        ("hostname", "/etc/hostname", f"{order['hostname']}\n" if isinstance(order["root"], dict) else None, True),
         ("termination-message", order["termination_message_path"], "", True),
     )
     for name, target, text, is_writable in files:

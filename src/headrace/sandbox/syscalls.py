@@ -57,6 +57,7 @@ _MOVE_MOUNT_FROM_EMPTY_PATH = 0x4
 _MOUNT_ATTR_RDONLY = 0x1
 _RESOLVE_NO_MAGICLINKS = 0x2
 _RESOLVE_BENEATH = 0x8
+_RESOLVE_IN_ROOT = 0x10
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -169,7 +170,16 @@ class _OpenHow(ctypes.Structure):
 
 def open_beneath(directory: int, path: str, flags: int) -> int:
     """Open `path`, which may lead nowhere but beneath `directory`: a link that leaves it raises OSError (EXDEV)."""
-    how = _OpenHow(flags=flags | os.O_CLOEXEC, resolve=_RESOLVE_BENEATH | _RESOLVE_NO_MAGICLINKS)
+    return _openat2(directory, path, flags, _RESOLVE_BENEATH)
+
+
+def open_in_root(directory: int, path: str, flags: int) -> int:
+    """Open `path` as if `directory` were `/`: absolute links begin there, and `..` leads no higher."""
+    return _openat2(directory, path, flags, _RESOLVE_IN_ROOT)
+
+
+def _openat2(directory: int, path: str, flags: int, resolve: int) -> int:
+    how = _OpenHow(flags=flags | os.O_CLOEXEC, resolve=resolve | _RESOLVE_NO_MAGICLINKS)
     fd = int(
         _libc.syscall(
             ctypes.c_long(_SYS_OPENAT2),
@@ -183,6 +193,11 @@ def open_beneath(directory: int, path: str, flags: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
     return fd
+
+
+def sync_file_system(fd: int) -> None:
+    """syncfs(2): put everything of the file system that `fd` is on to disk."""
+    _check(_libc.syncfs(ctypes.c_int(fd)), "syncfs")
 
 
 def close_range(first: int, last: int) -> None:

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +34,8 @@ PACKAGED = {
     "busybox": "busybox-static",
 }
 NETWORK_PLUGINS = "containernetworking-plugins"
+REGISTRY = {"docker-registry": "docker-registry", "busybox": "busybox-static"}
+"""What tests of images need, on a machine that has no cluster too."""
 
 
 class Missing(Exception):
@@ -63,6 +65,11 @@ def node_programs() -> Path:
     return _made(cache() / "debian", _unpack)
 
 
+def registry_programs() -> Path:
+    """Return the directory that holds every program of `REGISTRY`."""
+    return _made(cache() / "registry", lambda into: _collect(REGISTRY, into)) / "bin"
+
+
 def _build(into: Path) -> None:
     if not shutil.which("go"):
         raise Missing(
@@ -84,23 +91,25 @@ def _build(into: Path) -> None:
 
 
 def _unpack(into: Path) -> None:
-    """Put the programs into `bin`: those that are installed, else those of Debian's packages, which are unpacked."""
-    (into / "bin").mkdir()
-    installed = {name: shutil.which(name) for name in PACKAGED}
     plugins = next((place for place in ("/usr/lib/cni", "/opt/cni/bin") if Path(place, "bridge").exists()), None)
-    wanted = {PACKAGED[name] for name, place in installed.items() if not place}
-    if not plugins:
-        wanted.add(NETWORK_PLUGINS)
+    _collect(PACKAGED, into, () if plugins else (NETWORK_PLUGINS,))
+    (into / "cni").symlink_to(plugins or "packages/usr/lib/cni")
+
+
+def _collect(programs: Mapping[str, str], into: Path, more: Sequence[str] = ()) -> None:
+    """Put programs into `bin`: those that are installed, else those of Debian's packages, which are unpacked."""
+    (into / "bin").mkdir()
+    installed = {name: shutil.which(name) for name in programs}
+    wanted = {programs[name] for name, place in installed.items() if not place} | {*more}
     packages = into / "packages"
     packages.mkdir()
     if wanted:
         _download(sorted(wanted), packages)
     for name, place in installed.items():
-        (into / "bin" / name).symlink_to(place or _unpacked(packages, name, into))
-    (into / "cni").symlink_to(plugins or "packages/usr/lib/cni")
+        (into / "bin" / name).symlink_to(place or _unpacked(packages, programs[name], name))
 
 
-def _unpacked(packages: Path, name: str, base: Path) -> Path:
+def _unpacked(packages: Path, package: str, name: str) -> Path:
     found = next(
         (
             packages / place / name
@@ -110,10 +119,8 @@ def _unpacked(packages: Path, name: str, base: Path) -> Path:
         None,
     )
     if found is None:
-        raise Missing(
-            f"{name} is not where Debian's package {PACKAGED[name]} had it. Nothing that needs a node is tested."
-        )
-    return ".." / found.relative_to(base)
+        raise Missing(f"{name} is not where Debian's package {package} had it. Nothing that needs it is tested.")
+    return ".." / found.relative_to(packages.parent)
 
 
 def _download(names: list[str], into: Path) -> None:

@@ -116,7 +116,7 @@ def test_every_option_of_a_role_is_documented_and_exists(role: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", (*HEADRACE_KINDS, *PLUGIN_KINDS), ids=str)
+@pytest.mark.parametrize("kind", [*HEADRACE_KINDS, *PLUGIN_KINDS], ids=str)
 def test_every_field_of_our_kinds_is_documented_with_a_sentence(kind: Any) -> None:
     text = page(f"reference/{kind.singular}.md")
     schema = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

@@ -135,11 +135,15 @@ async def test_unsupported_fields_are_refused_or_told(bench: Any) -> None:
 
 async def test_images(bench: Any) -> None:
     async with bench.running():
-        await bench.submit({"name": "app", "image": "reg/train:1"})
-        waiting = await bench.until(
-            lambda: (w := bench.entry("app")["state"].get("waiting", {})).get("reason") == "ErrImagePull" and w
-        )
-        assert "image host" in waiting["message"]
+        await bench.submit({"name": "app", "image": "Nonsense:"})
+        await bench.submit({"name": "app", "image": "reg/train:1", "imagePullPolicy": "Never"}, name="q")
+
+        def waits_for(name: str) -> str:
+            return str(bench.entry("app", name)["state"].get("waiting", {}).get("reason"))
+
+        await bench.until(lambda: (waits_for("p"), waits_for("q")) == ("InvalidImageName", "ErrImageNeverPull"))
+        said = [message for _, message in bench.notes.said]
+        assert {"Error: InvalidImageName", "Error: ErrImageNeverPull"} <= set(said)
 
 
 async def test_readiness_and_liveness(bench: Any) -> None:

@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from headrace.errors import InvalidSpec, NotFound, Unsupported
-from headrace.node import env, images, resources, security
+from headrace.node import env, resources, security
 from headrace.node.downward import PodFacts, field_value
 from headrace.node.expansion import expand, expand_strictly
+from headrace.node.images import local
+from headrace.node.images.accounts import Account
 from headrace.node.podspec import PodSpec
 
 MakePod = Callable[..., dict[str, Any]]
@@ -161,19 +163,14 @@ def test_world_limits_leave_room_above_the_watched_limit(make_pod: MakePod) -> N
     assert resources.oom_score_adj(pod) == 0
 
 
-def test_images(tmp_path: Path) -> None:
-    assert images.root_of("") == images.root_of("host") == "host"
-    assert images.root_of(f"dir:{tmp_path}") == str(tmp_path)
-    for image, reason in (
-        ("dir:relative", "InvalidImageName"),
-        (f"dir:{tmp_path}/no", "ErrImagePull"),
-        ("registry.example:5000/team/train:1", "ErrImagePull"),
-        ("Nonsense Image!", "InvalidImageName"),
-    ):
-        with pytest.raises(images.ImageTrouble) as caught:
-            images.root_of(image)
+def test_local_images(tmp_path: Path) -> None:
+    assert local.root_of("") == local.root_of("host") == "host"
+    assert local.root_of(f"dir:{tmp_path}") == str(tmp_path)
+    assert not local.is_local("hosted")
+    for image, reason in (("dir:relative", "InvalidImageName"), (f"dir:{tmp_path}/no", "ErrImagePull")):
+        with pytest.raises(local.ImageTrouble) as caught:
+            local.root_of(image)
         assert caught.value.reason == reason
-    assert "image host" in caught.value.message or "no image name" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -213,7 +210,7 @@ def test_identity(make_pod: MakePod) -> None:
         {"name": "app", "securityContext": {"runAsUser": 5}}, securityContext={"runAsGroup": 7, "runAsUser": 1}
     )
     pod = PodSpec(raw)
-    assert security.identity(pod, pod.apps[0]) == security.Identity(5, 7)
+    assert security.identity(pod, pod.apps[0], None) == Account(5, 7)
     refused = PodSpec(make_pod("app", securityContext={"runAsNonRoot": True}))
     with pytest.raises(InvalidSpec, match="runAsNonRoot"):
-        security.identity(refused, refused.apps[0])
+        security.identity(refused, refused.apps[0], None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.node.images.accounts import Account
 from headrace.node.order import Prepared, start_order
 from headrace.node.podspec import PodSpec
 from headrace.node.volumes.pod_volumes import Source
@@ -20,7 +21,15 @@ def propagation(mount: Json, source: Source) -> str:
         }
     )
     prepared = Prepared(
-        env={}, volumes={"data": source}, hosts=Path("/h"), log=Path("/l"), resolv_conf=None, closed="/closed"
+        env={},
+        volumes={"data": source},
+        hosts=Path("/h"),
+        log=Path("/l"),
+        resolv_conf=None,
+        closed="/closed",
+        root="host",
+        image=None,
+        who=Account(0, 0),
     )
     order = start_order(pod, pod.containers[0], 0, prepared)
     found = next(entry for entry in order["mounts"] if entry["target"] == "/data")

@@ -3,6 +3,7 @@
     <pods>/<uid>/volumes/<volume>/mount         what containers see (or where the world mounts it)
     <pods>/<uid>/volumes/<volume>/volume.json   present where something outside this directory must be undone
     <pods>/<uid>/logs/<container>/<attempt>.log
+    <pods>/<uid>/roots/<container>/<attempt>    what a container of an OCI image writes outside of its volumes
     <pods>/<uid>/etc-hosts
     <pods>/<uid>/record.json
 
@@ -41,6 +42,13 @@ class PodPlace:
 
     def log(self, container: str, attempt: int) -> Path:
         return self.root / "logs" / container / f"{attempt}.log"
+
+    @property
+    def roots(self) -> Path:
+        return self.root / "roots"
+
+    def container_root(self, container: str, attempt: int) -> Path:
+        return self.roots / container / str(attempt)
 
     @property
     def volumes(self) -> Path:

@@ -6,16 +6,17 @@ An emptyDir may hold a million files; deleting them must hold up neither a pod's
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import anyio
 from anyio import CapacityLimiter, to_thread
 
 from headrace.ids import name_suffix
+from headrace.node.removal import remove
 from headrace.telemetry import logger
 
 STILL_MOUNTED = "trash.still_mounted"
+NOT_REMOVED = "trash.not_removed"
 
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -56,7 +57,10 @@ class Trash:
             if mounts_beneath(path):
                 _log.warning(STILL_MOUNTED, path=str(path))
             else:
-                shutil.rmtree(path, ignore_errors=True)
+                try:
+                    remove(path)
+                except OSError as error:
+                    _log.warning(NOT_REMOVED, path=str(path), error=str(error))
 
 
 def mounts_beneath(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> list[str]:

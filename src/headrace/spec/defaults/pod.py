@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 from headrace.spec.kind import Json
 
@@ -45,7 +45,7 @@ def default_pod_spec(spec: Json) -> None:
 def _container(container: Json) -> None:
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
-    container.setdefault("imagePullPolicy", _pull_policy(container.get("image")))
+    container.setdefault("imagePullPolicy", pull_policy(container.get("image")))
     resources = container.setdefault("resources", {})
     limits = resources.get("limits") if isinstance(resources, dict) else None
     if isinstance(limits, dict) and limits:
@@ -64,7 +64,7 @@ def _container(container: Json) -> None:
         _handler(hook)
 
 
-def _pull_policy(image: Any) -> str:
+def pull_policy(image: Any) -> Literal["Always", "IfNotPresent"]:
     """`:latest`, said or implied, is pulled again; everything else only when it is missing."""
     name = str(image or "").rpartition("/")[2]
     if "@" in name or image == "host":

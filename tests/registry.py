@@ -1,0 +1,108 @@
+"""A real registry on loopback (Debian's docker-registry), for as long as a test wants it. Needs no root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+from tests.images import TestImage, push
+from tests.kubernetes.cluster.programs import Missing, registry_programs
+
+PASSWORD = "open sesame"
+_BCRYPTED = "$2b$04$YAtL7m8ikbZWCDnIMP3VGeSXienZxXtY97GTkj3hR35YlZ6idm7xO"  # the one way of hashing that it takes
+_READY_WITHIN_S = 20.0
+_SETTINGS = """version: 0.1
+log: {{level: warn}}
+storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}
+http: {{addr: "127.0.0.1:{port}"}}
+{auth}"""
+
+
+class Registry:
+    """A registry that runs, or could."""
+
+    def __init__(self, directory: Path, program: Path, users: Sequence[str]) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self._program = program
+        self._process: subprocess.Popen[bytes] | None = None
+        auth = ""
+        if users:
+            (directory / "htpasswd").write_text("".join(f"{user}:{_BCRYPTED}\n" for user in users))
+            auth = f"auth: {{htpasswd: {{realm: test, path: {directory}/htpasswd}}}}\n"
+        self.auth = (users[0], PASSWORD) if users else None
+        settings = _SETTINGS.format(storage=directory / "storage", port=self.port, auth=auth)
+        (directory / "registry.yml").write_text(settings)
+
+    @property
+    def host(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}"
+
+    def push(self, repository: str, tag: str, *images: TestImage) -> str:
+        return push(self.url, repository, tag, *images, auth=self.auth)
+
+    def start(self) -> None:
+        settings = str(self.directory / "registry.yml")
+        with (self.directory / "registry.log").open("ab") as log:
+            self._process = subprocess.Popen([self._program, "serve", settings], stdout=log, stderr=log)
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while True:
+            try:
+                httpx2.get(f"{self.url}/v2/", trust_env=False)
+            except httpx2.HTTPError:
+                assert self._process.poll() is None, (self.directory / "registry.log").read_text()
+                assert time.monotonic() < deadline, "the registry does not answer"
+                time.sleep(0.02)
+            else:
+                return
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def blob(self, digest: str) -> Path:
+        """Return the file of a blob in the registry's storage."""
+        text = digest.partition(":")[2]
+        return self.directory / "storage/docker/registry/v2/blobs/sha256" / text[:2] / text / "data"
+
+
+@contextmanager
+def running_registry(directory: Path, users: Sequence[str] = ()) -> Iterator[Registry]:
+    """Run a registry in `directory`; with `users`, only they (by PASSWORD) may pull and push."""
+    registry = Registry(directory, programs() / "docker-registry", users)
+    registry.start()
+    try:
+        yield registry
+    finally:
+        registry.stop()
+        shutil.rmtree(directory / "storage", ignore_errors=True)
+
+
+def programs() -> Path:
+    """Return where docker-registry and busybox are; skips loudly where they cannot be had, and fails in CI."""
+    try:
+        return registry_programs()
+    except Missing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(f"NO REGISTRY, IMAGES ARE NOT TESTED: {missing}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
