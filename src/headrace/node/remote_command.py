@@ -1,24 +1,24 @@
-"""Kubelet's `/exec`: a command whose streams are a client's, who speaks WebSocket or SPDY.
+"""Kubelet's `/exec` and `/attach`: takes a client's connection, WebSocket or SPDY, and serves its streams.
 
-Over WebSocket the first byte of a message is its channel; over SPDY each channel is a stream of its own. Either way the
-last thing sent is a Status, on the error channel.
-Source: `k8s.io/cri-streaming/pkg/streaming/remotecommand`; `k8s.io/client-go/tools/remotecommand`.
+Source: `k8s.io/cri-streaming/pkg/streaming/remotecommand`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import anyio
-import msgspec
 from starlette.datastructures import QueryParams
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.websockets import WebSocket
 
 from headrace.errors import HeadraceError, InvalidSpec
 from headrace.node import exec as commands
-from headrace.node.streams import PING_EVERY_S, Connection, Ignored, Messages, Stream
+from headrace.node.remote_channels import SocketChannel, StreamsChannel
+from headrace.node.streams import PING_EVERY_S, Messages
+from headrace.node.upgrades import upgraded
 from headrace.spec.kind import Json
 
 PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
@@ -27,11 +27,12 @@ PROTOCOLS = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 Session = Callable[[commands.Channel], Awaitable[Json]]
 """Serves a client's channel and returns the Status to end with."""
 
-STDIN, STDOUT, STDERR, ERROR, RESIZE, _CLOSE = 0, commands.STDOUT, commands.STDERR, 3, 4, 255
+Prepare = Callable[[HTTPConnection, "Wanted"], Session]
+"""Returns what serves a request's channel; raises an error of `headrace.errors` with the sentence for the client."""
+
 _YES = frozenset({"1", "true", "True"})
 _STREAMS_WITHIN_S = 30.0
 _LINGER_S = 5.0
-_ITEMS = 16
 
 
 class Wanted(NamedTuple):
@@ -71,6 +72,41 @@ def exit_status(code: int) -> Json:
     }
 
 
+class RemoteCommand:
+    """Serves the routes of `what`; refuses before the handshake, and with the Status afterwards."""
+
+    def __init__(self, what: str, prepare: Prepare) -> None:
+        self._what = what
+        self._prepare = prepare
+
+    async def serve(self, socket: WebSocket) -> None:
+        """Serve a WebSocket."""
+        offered = socket.scope.get("subprotocols", ())
+        chosen = next((name for name in PROTOCOLS if name in offered), None)
+        try:
+            if chosen is None:
+                raise InvalidSpec(f"{self._what} needs one of the subprotocols {', '.join(PROTOCOLS)}.")
+            session = self._prepare(socket, wanted(socket.query_params))
+        except HeadraceError as error:
+            await socket.send_denial_response(PlainTextResponse(str(error), error.http_status))
+            return
+        await socket.accept(subprotocol=chosen)
+        await over_websocket(socket, session)
+
+    async def serve_by_spdy(self, request: Request) -> Response:
+        """Serve a connection that is upgraded to SPDY."""
+        try:
+            asked = wanted(request.query_params)
+            session = self._prepare(request, asked)
+        except HeadraceError as error:
+            return PlainTextResponse(str(error), error.http_status)
+
+        async def serve(messages: Messages, _protocol: str) -> None:
+            await over_spdy(messages, request.url.path, asked, session)
+
+        return upgraded(request, PROTOCOLS, serve)
+
+
 async def _status(session: Session, channel: commands.Channel) -> Json:
     try:
         return await session(channel)
@@ -80,14 +116,14 @@ async def _status(session: Session, channel: commands.Channel) -> Json:
 
 async def over_websocket(socket: WebSocket, session: Session) -> None:
     """Serve a WebSocket that has been accepted."""
-    channel = _SocketChannel(socket)
+    channel = SocketChannel(socket)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_probe, channel, tasks.cancel_scope)
         await channel.finish(await _status(session, channel))
         tasks.cancel_scope.cancel()
 
 
-async def _probe(channel: _SocketChannel, scope: anyio.CancelScope) -> None:
+async def _probe(channel: SocketChannel, scope: anyio.CancelScope) -> None:
     """Cancel `scope` when the client has gone, which nothing else tells while its input waits for the command.
 
     A kubelet sends empty messages, too.
@@ -95,7 +131,7 @@ async def _probe(channel: _SocketChannel, scope: anyio.CancelScope) -> None:
     is_there = True
     while is_there:
         await anyio.sleep(PING_EVERY_S)
-        is_there = await channel.send(STDOUT, b"")
+        is_there = await channel.send(commands.STDOUT, b"")
     scope.cancel()
 
 
@@ -105,7 +141,7 @@ async def over_spdy(messages: Messages, name: str, asked: Wanted, session: Sessi
     Args:
         name: what it is about, for the log.
     """
-    channel = _StreamsChannel(messages, name, asked)
+    channel = StreamsChannel(messages, name, asked.streams)
     try:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(channel.run, tasks.cancel_scope)
@@ -119,150 +155,3 @@ async def over_spdy(messages: Messages, name: str, asked: Wanted, session: Sessi
             await channel.linger()
     finally:
         channel.close()
-
-
-class _SocketChannel:
-    """`commands.Channel` over a WebSocket."""
-
-    def __init__(self, socket: WebSocket) -> None:
-        self._socket = socket
-        self._sending = anyio.Lock()
-
-    async def send(self, stream: int, data: bytes) -> bool:
-        async with self._sending:
-            if self._socket.application_state is not WebSocketState.CONNECTED:
-                return False
-            try:
-                await self._socket.send_bytes(bytes([stream]) + data)
-            except (WebSocketDisconnect, RuntimeError):
-                return False  # gone; `receive` says so
-        return True
-
-    async def receive(self) -> bytes | commands.Resize | None:
-        while True:
-            try:
-                message = await self._socket.receive_bytes()
-            except (WebSocketDisconnect, KeyError, RuntimeError) as error:
-                raise anyio.EndOfStream from error
-            channel, data = (message[0], message[1:]) if message else (STDIN, b"")
-            if channel == STDIN and data:
-                return data
-            if channel == _CLOSE and data[:1] == bytes([STDIN]):
-                return None
-            if channel == RESIZE and (size := _size(data)) is not None:
-                return size
-
-    async def finish(self, status: Json) -> None:
-        """Send the status on the error channel and close."""
-        await self.send(ERROR, json.dumps(status).encode())
-        if self._socket.application_state is WebSocketState.CONNECTED:
-            try:
-                await self._socket.close(1000)
-            except (WebSocketDisconnect, RuntimeError):
-                return  # the client hung up first
-
-
-class _StreamsChannel:
-    """`commands.Channel` over SPDY streams. `run` it once, beside whoever uses it."""
-
-    def __init__(self, messages: Messages, name: str, asked: Wanted) -> None:
-        self.complete = anyio.Event()
-        """Set when all streams are there."""
-        self._connection = Connection(messages, self._open, name=name)
-        self._asked = asked
-        self._streams: dict[str, Stream] = {}
-        self._arriving, self._arrived = anyio.create_memory_object_stream[bytes | commands.Resize | None](_ITEMS)
-        self._outputs: Mapping[int, str] = {STDOUT: "stdout", STDERR: "stderr"}
-
-    async def run(self, scope: anyio.CancelScope) -> None:
-        """Take in what the client sends, until it has gone; then cancel `scope`, in which all is done for it."""
-        await self._connection.run()
-        scope.cancel()
-
-    async def send(self, stream: int, data: bytes) -> bool:
-        to = self._streams.get(self._outputs[stream])
-        return to is not None and await to.send(data)
-
-    async def receive(self) -> bytes | commands.Resize | None:
-        return await self._arrived.receive()
-
-    async def finish(self, status: Json) -> None:
-        """Send the status and end all streams; input that still comes is dropped."""
-        self._arrived.close()
-        for name in ("stdout", "stderr", "stdin", "resize"):
-            if name in self._streams:
-                await self._streams[name].end()
-        await self._streams["error"].end(json.dumps(status).encode())
-        await self._connection.say_goodbye()
-
-    async def linger(self) -> None:
-        """Wait for the client to leave, so that it reads the status first."""
-        await self._connection.linger()
-
-    def close(self) -> None:
-        """Nothing is taken or given any more."""
-        self._arriving.close()
-        self._arrived.close()
-
-    async def _open(self, stream: Stream) -> None:
-        kind = stream.headers.get("streamtype", "")
-        if kind not in self._asked.streams or kind in self._streams:
-            await stream.reset()
-            stream.forget()
-            return
-        self._streams[kind] = stream
-        await stream.accept(self._receiver(kind))
-        if self._streams.keys() == self._asked.streams:
-            self.complete.set()
-
-    def _receiver(self, kind: str) -> Ignored:
-        if kind == "stdin":
-            return _Input(self._take)
-        return _Sizes(self._take) if kind == "resize" else Ignored()
-
-    async def _take(self, item: bytes | commands.Resize | None) -> None:
-        try:
-            await self._arriving.send(item)
-        except anyio.BrokenResourceError:
-            return  # the command has ended
-
-
-class _Input(Ignored):
-    def __init__(self, take: Callable[[bytes | None], Awaitable[None]]) -> None:
-        self._take = take
-        self._has_ended = False
-
-    async def put(self, data: bytes) -> None:
-        if data and not self._has_ended:
-            await self._take(data)
-
-    async def end(self) -> None:
-        if not self._has_ended:
-            self._has_ended = True
-            await self._take(None)
-
-
-class _Sizes(Ignored):
-    """Sizes of the client's terminal, each a JSON object and a new line (Go's `json.Encoder`)."""
-
-    _LONGEST = 1024
-
-    def __init__(self, take: Callable[[commands.Resize], Awaitable[None]]) -> None:
-        self._take = take
-        self._rest = b""
-
-    async def put(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        self._rest = self._rest[: self._LONGEST]
-        for line in lines:
-            if (size := _size(line)) is not None:
-                await self._take(size)
-
-
-def _size(data: bytes) -> commands.Resize | None:
-    """Read a terminal's size; None for what is none."""
-    try:
-        size = msgspec.json.decode(data, type=dict[str, int])
-        return commands.Resize(size["Width"], size["Height"])
-    except (msgspec.DecodeError, KeyError):
-        return None

@@ -15,26 +15,23 @@ import anyio
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from headrace.clock import Clock, parse_time
 from headrace.errors import HeadraceError, InvalidSpec
 from headrace.node import exec as commands
-from headrace.node import remote_command
+from headrace.node.attach import attaching
 from headrace.node.logs import LogOptions
 from headrace.node.port_forward import PortForward
 from headrace.node.ports import PodPorts
-from headrace.node.remote_command import Session, Wanted, exit_status
-from headrace.node.streams import Messages
-from headrace.node.upgrades import upgraded
+from headrace.node.remote_command import RemoteCommand, Session, Wanted, exit_status
 from headrace.spec.kind import Json
 
 LogSink = Callable[[bytes], Awaitable[None]]
 LogSource = Callable[[LogSink], Awaitable[None]]
 
-_METHODS = ["GET", "POST"]
 _YES = frozenset({"1", "true", "True"})
 
 
@@ -67,31 +64,37 @@ class NodeView(Protocol):
         """Return the ports of a running pod."""
         ...
 
-    def check_running(self, namespace: str, pod: str, container: str) -> None:
-        """Raise NotFound or Conflict unless the container runs."""
+    def check_running(self, namespace: str, pod: str, container: str, *, uid: str = "") -> None:
+        """Raise NotFound or Conflict unless the container runs, in the pod of that uid where one is given."""
         ...
 
 
 def app(node: NodeView, clock: Clock) -> Starlette:
     """Return the ASGI application of one node."""
     endpoint = _Endpoint(node, clock)
-    forward = PortForward(node.ports)
     return Starlette(
         routes=[
             Route("/healthz", endpoint.healthz),
             Route("/pods", endpoint.pods),
             Route("/containerLogs/{namespace}/{pod}/{container}", endpoint.logs),
-            WebSocketRoute("/exec/{namespace}/{pod}/{container}", endpoint.exec),
-            WebSocketRoute("/exec/{namespace}/{pod}/{uid}/{container}", endpoint.exec),
-            Route("/exec/{namespace}/{pod}/{container}", endpoint.exec_by_spdy, methods=_METHODS),
-            Route("/exec/{namespace}/{pod}/{uid}/{container}", endpoint.exec_by_spdy, methods=_METHODS),
-            WebSocketRoute("/portForward/{namespace}/{pod}", forward.serve),
-            WebSocketRoute("/portForward/{namespace}/{pod}/{uid}", forward.serve),
-            Route("/portForward/{namespace}/{pod}", forward.serve_by_spdy, methods=_METHODS),
-            Route("/portForward/{namespace}/{pod}/{uid}", forward.serve_by_spdy, methods=_METHODS),
-            Route("/attach/{rest:path}", endpoint.unsupported, methods=_METHODS),
+            *_streaming("/exec/{namespace}/{pod}/{container}", RemoteCommand("exec", endpoint.exec)),
+            *_streaming("/exec/{namespace}/{pod}/{uid}/{container}", RemoteCommand("exec", endpoint.exec)),
+            *_streaming("/attach/{namespace}/{pod}/{container}", RemoteCommand("attach", endpoint.attach)),
+            *_streaming("/attach/{namespace}/{pod}/{uid}/{container}", RemoteCommand("attach", endpoint.attach)),
+            *_streaming("/portForward/{namespace}/{pod}", PortForward(node.ports)),
+            *_streaming("/portForward/{namespace}/{pod}/{uid}", PortForward(node.ports)),
         ]
     )
+
+
+class _Streams(Protocol):
+    async def serve(self, socket: WebSocket) -> None: ...
+
+    async def serve_by_spdy(self, request: Request) -> Response: ...
+
+
+def _streaming(path: str, streams: _Streams) -> list[BaseRoute]:
+    return [WebSocketRoute(path, streams.serve), Route(path, streams.serve_by_spdy, methods=["GET", "POST"])]
 
 
 class _Endpoint:
@@ -116,49 +119,32 @@ class _Endpoint:
             return PlainTextResponse(str(error), error.http_status)
         return _Streamed(source)
 
-    async def exec(self, socket: WebSocket) -> None:
-        offered = socket.scope.get("subprotocols", ())
-        chosen = next((name for name in remote_command.PROTOCOLS if name in offered), None)
-        try:
-            if chosen is None:
-                raise InvalidSpec(f"exec needs one of the subprotocols {', '.join(remote_command.PROTOCOLS)}.")
-            _, _, session = self._exec(socket)
-        except HeadraceError as error:
-            await socket.send_denial_response(PlainTextResponse(str(error), error.http_status))
-            return
-        await socket.accept(subprotocol=chosen)
-        await remote_command.over_websocket(socket, session)
-
-    async def exec_by_spdy(self, request: Request) -> Response:
-        try:
-            name, asked, session = self._exec(request)
-        except HeadraceError as error:
-            return PlainTextResponse(str(error), error.http_status)
-
-        async def serve(messages: Messages, _protocol: str) -> None:
-            await remote_command.over_spdy(messages, name, asked, session)
-
-        return upgraded(request, remote_command.PROTOCOLS, serve)
-
-    def _exec(self, request: HTTPConnection) -> tuple[str, Wanted, Session]:
-        """Return the name, the streams and what runs the command; raises what the client is to be told."""
-        path, query = request.path_params, request.query_params
-        where = (path["namespace"], path["pod"], path["container"])
-        argv = query.getlist("command")
+    def exec(self, request: HTTPConnection, asked: Wanted) -> Session:
+        """Prepare a command."""
+        where, argv = self._running(request), request.query_params.getlist("command")
         if not argv:
             raise InvalidSpec("exec needs a command.")
-        asked = remote_command.wanted(query)
-        self._node.check_running(*where)
 
         async def session(channel: commands.Channel) -> Json:
             return exit_status(await self._node.exec(*where, argv, channel, stdin=asked.stdin, tty=asked.tty))
 
-        return "/".join(where), asked, session
+        return session
 
-    async def unsupported(self, request: Request) -> Response:
-        return PlainTextResponse(
-            f"{request.url.path.split('/')[1]} is not supported by this node; use logs -f or exec", 501
-        )
+    def attach(self, request: HTTPConnection, asked: Wanted) -> Session:
+        """Prepare to show what a container says."""
+        where = self._running(request)
+
+        async def follow(options: LogOptions, sink: LogSink) -> None:
+            await self._node.log(*where, options, previous=False)(sink)
+
+        return attaching(asked, follow)
+
+    def _running(self, request: HTTPConnection) -> tuple[str, str, str]:
+        """Return namespace, pod and container of the path; raises NotFound or Conflict unless it runs."""
+        path = request.path_params
+        where = (path["namespace"], path["pod"], path["container"])
+        self._node.check_running(*where, uid=path.get("uid", ""))
+        return where
 
 
 def _log_options(query: Mapping[str, str], now: dt.datetime) -> LogOptions:

@@ -65,8 +65,8 @@ class View:
 
         return source
 
-    def check_running(self, namespace: str, pod: str, container: str) -> None:
-        if not self._find(namespace, pod, container).record.of(container).is_running:
+    def check_running(self, namespace: str, pod: str, container: str, *, uid: str = "") -> None:
+        if not self._find(namespace, pod, container, uid).record.of(container).is_running:
             raise NotRunning(f'container "{container}" of pod "{pod}" is not running')
 
     async def exec(
@@ -87,9 +87,7 @@ class View:
         )
 
     def ports(self, namespace: str, pod: str, uid: str = "") -> PodPorts:
-        worker = self._find_pod(namespace, pod)
-        if uid and worker.pod.uid != uid:
-            raise NotFound(f'pod "{pod}" of namespace {namespace} with uid {uid} is not on node {self._shared.name}.')
+        worker = self._find_pod(namespace, pod, uid)
         if not worker.record.any_running:
             phase = worker.pod.phase
             raise NotRunning(f"unable to forward port because pod is not running. Current status={phase}")
@@ -105,14 +103,15 @@ class View:
 
         return PodPorts(self._shared.world, namespace, pod, worker.pod.uid, worker.record.address, until_gone)
 
-    def _find(self, namespace: str, pod: str, container: str) -> Worker:
-        worker = self._find_pod(namespace, pod)
+    def _find(self, namespace: str, pod: str, container: str, uid: str = "") -> Worker:
+        worker = self._find_pod(namespace, pod, uid)
         if container not in worker.pod.by_name:
             raise NotFound(f'container "{container}" is not in pod "{pod}" of namespace {namespace}.')
         return worker
 
-    def _find_pod(self, namespace: str, pod: str) -> Worker:
+    def _find_pod(self, namespace: str, pod: str, uid: str = "") -> Worker:
         for worker in self._workers():
-            if (worker.pod.namespace, worker.pod.name) == (namespace, pod):
+            if (worker.pod.namespace, worker.pod.name) == (namespace, pod) and uid in {"", worker.pod.uid}:
                 return worker
-        raise NotFound(f'pod "{pod}" of namespace {namespace} is not on node {self._shared.name}.')
+        which = f" with uid {uid}" if uid else ""
+        raise NotFound(f'pod "{pod}" of namespace {namespace}{which} is not on node {self._shared.name}.')

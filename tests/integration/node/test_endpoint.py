@@ -132,8 +132,32 @@ async def test_logs_and_pods(node: Any) -> None:
         items = (await http.get(f"{base}/pods")).json()["items"]
         assert [item["status"]["phase"] for item in items] == ["Running"]
         assert (await http.post(f"{base}/portForward/ns/p")).status_code == 400
-        assert (await http.post(f"{base}/attach/ns/p")).status_code == 501
+        assert (await http.post(f"{base}/attach/ns/p/app?output=1")).status_code == 400
         async with http.stream("GET", f"{base}/containerLogs/ns/p/app?follow=true") as answer:
             async for text in answer.aiter_text():
                 assert text == "hello\n"
                 break
+
+
+TALKING = {
+    "name": "app",
+    "command": ["sh", "-c", "echo before; until [ -e /tmp/go ]; do sleep 0.02; done; echo out; echo err >&2"],
+}
+
+
+async def test_attaching_shows_what_is_said_from_now_on(node: Any) -> None:
+    async with node.running() as agent, serving(agent.app()) as host:
+        await node.submit(TALKING, restartPolicy="Never")
+        await node.until_said("before")
+        out: dict[int, bytes] = {1: b"", 2: b"", 3: b""}
+        url = f"ws://{host}/attach/ns/p/app?output=1&error=1"
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(f"{url}&input=1", subprotocols=["v5.channel.k8s.io"], proxy=None):  # type: ignore[list-item]
+                pass
+        assert b"standard input is empty on this node" in (refused.value.response.body or b"")
+        async with connect(url, subprotocols=["v5.channel.k8s.io"], proxy=None) as ws:  # type: ignore[list-item]
+            await execute(host, ["touch", "/tmp/go"])
+            async for message in ws:
+                assert isinstance(message, bytes)
+                out[message[0]] += message[1:]
+        assert (out[1], out[2], json.loads(out[3])["status"]) == (b"out\n", b"err\n", "Success")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import urlencode
 
 import anyio
 import pytest
@@ -18,8 +19,6 @@ SLEEP = {"name": "app", "command": ["/bin/sh", "-c", "echo hello; exec sleep 100
 
 
 def exec_path(*argv: str, **flags: str) -> str:
-    from urllib.parse import urlencode
-
     return f"/exec/ns/p/app?{urlencode([*(('command', word) for word in argv), *flags.items()])}"
 
 
@@ -156,3 +155,23 @@ async def test_ports_are_forwarded(node: Any) -> None:
             await client.send("data", b"", is_last=True)
             await client.until(lambda: client.has_ended("error"))
             assert client.data("data").startswith(b"hello from 127.64.")
+
+
+async def test_attaching_with_a_terminal_and_leaving(node: Any) -> None:
+    async with node.running() as agent, serving(agent.app()) as host:
+        talking = "until [ -e /tmp/go ]; do sleep 0.02; done; echo out; echo err >&2; exec sleep 1000"
+        await node.submit({"name": "app", "command": ["sh", "-c", talking]})
+        await node.until_phase("Running")
+        async with upgraded(host, "/attach/ns/p/app?output=1&tty=1") as client:
+            await client.open("error", "stdout", "resize")
+            await run(host, "touch", "/tmp/go")
+            await client.until(lambda: sorted(client.data("stdout").split()) == [b"err", b"out"])
+            assert client.data("stdout").count(b"\r\n") == 2
+        with pytest.raises(Refused) as refused:
+            async with upgraded(host, "/attach/ns/p/app?output=1&input=1"):
+                pass
+        assert "standard input is empty on this node" in refused.value.body
+        with pytest.raises(Refused) as refused:
+            async with upgraded(host, "/attach/ns/p/another-uid/app?output=1"):
+                pass
+        assert refused.value.status == 404
