@@ -1,6 +1,6 @@
 """One node of ours in a real cluster: a world and its agent, with the administrator's credential, as nobody.
 
-`python -m tests.kubernetes.reached_node` is the agent's process; `virtual_node` starts it.
+`python -m tests.kubernetes.node_endpoint.node` is the agent's process; `virtual_node` starts it.
 """
 
 from __future__ import annotations
@@ -106,7 +106,12 @@ def virtual_node(access: Access, credentials: Credentials, address: str, name: s
                 world=world.directory,
                 socket=world.socket,
             )
-            command = [sys.executable, "-m", "tests.kubernetes.reached_node", msgspec.json.encode(settings).decode()]
+            command = [
+                sys.executable,
+                "-m",
+                "tests.kubernetes.node_endpoint.node",
+                msgspec.json.encode(settings).decode(),
+            ]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
             try:
                 wait(lambda: name in ready_nodes(access), f"node {name} is Ready: {log.read_text()[-2000:]}")
