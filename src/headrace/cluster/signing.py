@@ -7,6 +7,7 @@ server for an hour after it was decided and for a day while nobody decides; who 
 from __future__ import annotations
 
 import base64
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from headrace.certificates import load_pair, request_for, subject_of
 from headrace.cluster.protocol import Cluster, MergePatch
-from headrace.errors import AlreadyExists, Denied, EngineFailed, NotFound
+from headrace.errors import AlreadyExists, Conflict, Denied, EngineFailed, NotFound
 from headrace.ids import short_hash
 from headrace.spec.kind import Doc, Json, Kind, Ref
 from headrace.spec.names import NODE_USER_PREFIX, NODES_GROUP
@@ -145,7 +146,8 @@ async def obtain(
         found = await _ensure(cluster, ref, wanted, key)
         decision, message = decision_of(found)
         if approves and not decision:
-            await decide(cluster, found, "Approved", reason="Joined", message=approves)
+            with contextlib.suppress(Conflict):  # kube-controller-manager approves for some, too
+                await decide(cluster, found, "Approved", reason="Joined", message=approves)
             continue
         if decision == "Denied":
             raise Denied(f"Certificate request {ref.name} was denied: {message or 'no reason was given'}")

@@ -64,8 +64,8 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def own_labels(self) -> dict[str, str]:
-        """What the node may write on itself."""
-        return {NODE_TYPE_LABEL: VIRTUAL_NODE_TYPE} if self.is_serverless else {}
+        """What the node may write on itself. DaemonSets that tolerate everything keep away from nodes of this type."""
+        return {NODE_TYPE_LABEL: VIRTUAL_NODE_TYPE}
 
 
 def node(member: Membership) -> Json:

@@ -7,6 +7,7 @@ the next one takes up every pod from its record, the journal and the world's sta
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from headrace.node.images.images import Images
 from headrace.node.names import Names
 from headrace.node.network import Addresses
 from headrace.node.objects import WatchedObjects
+from headrace.node.parking import parked
+from headrace.node.peers import Follow, OwnPodsAndSlices, all_pods
 from headrace.node.podspec import PodSpec
 from headrace.node.releasing import release
 from headrace.node.shared import Events, Recorder, Shared, Surroundings
@@ -42,6 +45,7 @@ from headrace.node.world import World
 from headrace.spec.core.pod import Pod
 from headrace.spec.kind import Doc, Json
 from headrace.spec.kinds import POD, SERVICE
+from headrace.spec.names import NODE_TYPE_LABEL
 from headrace.telemetry import logger
 
 AGENT_STARTED = "agent.started"
@@ -193,7 +197,7 @@ class Agent:
             world=world,
             events=self._events,
             addresses=Addresses(config.pod_network, config.host_ip),
-            names=Names(cluster, self._cache, tasks, _machine_hosts()),
+            names=Names(self._follow_peers(), self._cache, tasks, _machine_hosts()),
             objects=objects,
             tokens=tokens,
             volumes=volumes,
@@ -206,7 +210,18 @@ class Agent:
             closed=str(config.closed),
             allocatable=config.offered,
             base_environment=config.base_environment,
+            parked=self._parked,
+            shows_addresses=bool(config.pod_network) or not ipaddress.ip_address(config.host_ip).is_loopback,
         )
+
+    def _follow_peers(self) -> Follow:
+        if self._config.sees_all_pods:
+            return all_pods(self._cluster)
+        return OwnPodsAndSlices(self._cluster, self._cache, self._config.name, self._config.host_ip)
+
+    def _parked(self, pod: PodSpec) -> str:
+        config = self._config
+        return parked(pod, config.name, config.labels.get(NODE_TYPE_LABEL, "")) if config.parks_daemon_sets else ""
 
     def _claim_addresses(self) -> None:
         """Old pods keep their addresses: claim all of them before the first new pod takes one."""

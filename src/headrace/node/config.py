@@ -39,6 +39,8 @@ class NodeConfig:
             all pods the node's own address, as pods with hostNetwork have it.
         capacity: the Node's capacity; allocatable is the same unless given.
         registers: whether the agent makes the Node object; else somebody with more rights has made it.
+        parks_daemon_sets: whether pods of DaemonSets are left Pending (`parking`).
+        sees_all_pods: whether the agent may read pods of other nodes, to know them by name (`peers`).
         port: where the node's HTTPS endpoint listens on `host_ip`.
         mirrors: where images are looked for before the registries that their names say.
         base_environment: what containers of image `host` have before their own env.
@@ -55,6 +57,8 @@ class NodeConfig:
     taints: Sequence[Json] = ()
     registers: bool = True
     mirrors: Sequence[Mirror] = ()
+    sees_all_pods: bool = True
+    parks_daemon_sets: bool = False
     host_ip: str = "127.0.0.1"
     port: int = 10250
     base_environment: Mapping[str, str] = field(

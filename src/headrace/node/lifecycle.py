@@ -105,6 +105,8 @@ def plan(pod: PodSpec, record: PodRecord, now: float) -> Plan:
         result.actions.append(ending)
     elif record.ending is not None:
         _end(pod, record, now, result)
+    elif record.parked:
+        pass  # until it is deleted
     elif not record.prepared:
         result.actions.append(Prepare())
     else:

@@ -7,7 +7,6 @@ namespace are watched only while a pod of this node lives there and a Service ha
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from headrace.cluster.cache import Cache
-from headrace.cluster.protocol import Cluster, Scope
 from headrace.node.network import Peer, hosts_file
+from headrace.node.peers import Follow, Followed
 from headrace.node.podspec import PodSpec
 from headrace.spec.kind import Doc, Json, Ref
-from headrace.spec.kinds import POD, SERVICE
+from headrace.spec.kinds import SERVICE
 
 _SYNC_S = 2.0
 
@@ -36,7 +35,7 @@ class _Resident:
 @dataclass
 class _Namespace:
     residents: dict[str, _Resident] = field(default_factory=dict)
-    peers: Cache | None = None
+    peers: Followed | None = None
     scope: anyio.CancelScope | None = None
 
 
@@ -45,12 +44,13 @@ class Names:
 
     Args:
         services: a cache of Services, run by somebody else.
+        follow: follows the pods of a namespace.
         tasks: where the watches of pods run.
         machine_hosts: text of this machine's own file.
     """
 
-    def __init__(self, cluster: Cluster, services: Cache, tasks: TaskGroup, machine_hosts: str) -> None:
-        self._cluster = cluster
+    def __init__(self, follow: Follow, services: Cache, tasks: TaskGroup, machine_hosts: str) -> None:
+        self._follow = follow
         self._services = services.reader(SERVICE)
         self._tasks = tasks
         self._machine_hosts = machine_hosts
@@ -114,23 +114,14 @@ class Names:
     def _watch_peers(self, namespace: str, home: _Namespace) -> None:
         if home.peers is not None or not any(doc.spec.get("selector") for doc in self._services.list(namespace)):
             return
-        peers = home.peers = Cache(self._cluster, {POD: Scope(namespace=namespace)})
+        peers = home.peers = self._follow(namespace, lambda: self._touch(namespace))
         scope = home.scope = anyio.CancelScope()
-        peers.subscribe(POD, self._on_peer(namespace))
         self._tasks.start_soon(_run_in, scope, peers)
-
-    def _on_peer(self, namespace: str) -> Callable[[Doc[Any] | None, Doc[Any] | None], None]:
-        def changed(old: Doc[Any] | None, new: Doc[Any] | None) -> None:
-            if (Peer.of(old.raw) if old else None) != (Peer.of(new.raw) if new else None):
-                self._touch(namespace)
-
-        return changed
 
     def _write(self, namespace: str) -> None:
         home = self._namespaces[namespace]
         services = [doc.raw for doc in self._services.list(namespace)]
-        docs = home.peers.reader(POD).list(namespace) if home.peers is not None else []
-        peers = [peer for doc in docs if (peer := Peer.of(doc.raw)) is not None]
+        peers = home.peers.peers() if home.peers is not None else []
         for resident in home.residents.values():
             text = self._text(resident, services, peers)
             if text != resident.written or not resident.path.exists():
@@ -140,7 +131,7 @@ class Names:
     def _text(self, resident: _Resident, services: list[Json], peers: list[Peer]) -> str:
         if resident.pod.spec.get("hostNetwork"):
             return self._machine_hosts
-        others = [peer for peer in peers if peer.address != resident.address]
+        others = [peer for peer in peers if peer.uid != resident.pod.uid]
         own = Peer.of({**resident.pod.raw, "status": {"podIP": resident.address, "conditions": _READY}})
         return hosts_file(
             resident.pod, resident.address, services, [*others, *([own] if own else [])], self._machine_hosts
@@ -150,9 +141,9 @@ class Names:
 _READY = [{"type": "Ready", "status": "True"}]
 
 
-async def _run_in(scope: anyio.CancelScope, cache: Cache) -> None:
+async def _run_in(scope: anyio.CancelScope, peers: Followed) -> None:
     with scope:
-        await cache.run()
+        await peers.run()
 
 
 def write_in_place(path: Path, content: bytes) -> None:

@@ -72,6 +72,9 @@ class Peer:
     subdomain: str
     labels: Mapping[str, str]
     is_ready: bool
+    uid: str = ""
+    service: str = ""
+    """The Service it is known to be behind, where its labels are not known."""
 
     @staticmethod
     def of(raw: Json) -> Peer | None:
@@ -88,6 +91,7 @@ class Peer:
             subdomain=pod.subdomain,
             labels=pod.meta.get("labels") or {},
             is_ready=is_ready,
+            uid=pod.uid,
         )
 
 
@@ -135,7 +139,7 @@ def _service_lines(services: Sequence[Json], peers: list[Peer], namespace: str) 
             continue
         names = _names(name, namespace)
         for peer in sorted(peers, key=lambda p: (p.hostname, p.address)):
-            if not matches_labels(selector, peer.labels):
+            if peer.service != name if peer.service else not matches_labels(selector, peer.labels):
                 continue
             if not (peer.is_ready or spec.get("publishNotReadyAddresses")):
                 continue

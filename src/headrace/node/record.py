@@ -240,6 +240,8 @@ class PodRecord(msgspec.Struct):
     obstacle: str = ""
     """What kept the last try to prepare it from success; empty when nothing does."""
     ending: Ending | None = None
+    parked: str = ""
+    """Why nothing of it is begun (`parking`); empty for a pod that runs."""
     released: bool = False
     containers: dict[str, ContainerRecord] = {}
 

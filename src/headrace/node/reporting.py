@@ -86,6 +86,7 @@ class Reporter:
             return self._settle()  # it ended before this node knew of it: whoever wrote that knows better
         facts = status.Facts(
             host_ip=self._shared.host_ip,
+            shows_address=self._shared.shows_addresses,
             unsupported=security.unsupported(pod),
             relocated=self._shared.surroundings.relocates if pod.mounted_volumes else "",
         )

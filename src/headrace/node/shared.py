@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -103,6 +103,11 @@ class Shared:
     closed: str
     allocatable: dict[str, str]
     base_environment: Mapping[str, str]
+    parked: Callable[[PodSpec], str]
+    """Returns why a pod is not begun here; empty for one that is."""
+    shows_addresses: bool
+    """Whether the cluster is told pods' addresses: a real API server takes no loopback address into an EndpointSlice, and
+    one that is there keeps all others of its Service out."""
 
     def now(self) -> float:
         """Wall seconds since the epoch."""

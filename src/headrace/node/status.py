@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from headrace.clock import format_time
 from headrace.node import lifecycle
 from headrace.node.images.local import is_local
+from headrace.node.parking import PARKED
 from headrace.node.podspec import Container, PodSpec
 from headrace.node.record import PodRecord, Run
 from headrace.spec.conditions import set_condition
@@ -26,6 +27,7 @@ class Facts:
     """What the status tells that the record does not hold."""
 
     host_ip: str
+    shows_address: bool = True
     unsupported: str = ""
     """Sentence naming the fields that have no effect here; empty when every field has."""
     relocated: str = ""
@@ -51,7 +53,9 @@ def compute(pod: PodSpec, record: PodRecord, facts: Facts, now: float, reported:
     status: Json = {"phase": phase, "hostIP": facts.host_ip, "hostIPs": [{"ip": facts.host_ip}]}
     if has_ended and record.ending is not None and record.ending.reason not in lifecycle.ORDERLY:
         status |= {"phase": "Failed", "reason": record.ending.reason, "message": record.ending.message}
-    if record.address:
+    elif record.parked and not has_ended:
+        status |= {"reason": PARKED, "message": record.parked}
+    if record.address and facts.shows_address:
         status |= {"podIP": record.address, "podIPs": [{"ip": record.address}]}
     if record.start_time:
         status["startTime"] = _time(record.start_time)
@@ -105,6 +109,8 @@ class _View:
             return None
         if self.run is not None and self.container.role == "init" and self.run.succeeded:
             return None
+        if self.record.parked and self.run is None:
+            return {"reason": PARKED, "message": self.record.parked}
         if self.mine.trouble:
             return {"reason": self.mine.trouble.reason, "message": self.mine.trouble.message}
         if self.run is None:
@@ -179,7 +185,7 @@ def _conditions(
     unready = [c.name for c in pod.containers if c.role != "init" and not views[c.name].ready]
     incomplete = [c.name for c in pod.inits if not (views[c.name].ready if c.role == "init" else views[c.name].started)]
     initialised = lifecycle.is_initialised(pod, record)
-    ready = _readiness(phase, unready)
+    ready = _Told("Ready", False, PARKED, record.parked) if record.parked else _readiness(phase, unready)
     told = [
         _Told("PodReadyToStartContainers", lives, "NotPrepared" if record.obstacle else "", record.obstacle),
         _Told("Initialized", initialised)

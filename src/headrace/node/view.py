@@ -32,7 +32,7 @@ class View:
         """Return the pods with the status their records tell, written or not."""
         shown = []
         for worker in self._workers():
-            facts = status.Facts(host_ip=self._shared.host_ip)
+            facts = status.Facts(host_ip=self._shared.host_ip, shows_address=self._shared.shows_addresses)
             attempts = {name: state.runs[-1].attempt for name, state in worker.record.containers.items() if state.runs}
             now = status.compute(worker.pod, worker.record, facts, self._shared.now(), attempts)
             shown.append({**worker.pod.raw, "status": {**worker.pod.status, **now}})

@@ -16,7 +16,7 @@ import anyio
 
 from headrace.cluster.indexer import is_later
 from headrace.errors import Conflict, HeadraceError, NotFound
-from headrace.node import checkpoint, eviction, hearing, lifecycle, logs, security, starting
+from headrace.node import checkpoint, eviction, hearing, lifecycle, logs, parking, security, starting
 from headrace.node.asking import Asking
 from headrace.node.images.local import is_local
 from headrace.node.podspec import PodSpec
@@ -172,6 +172,12 @@ class Worker:
     def _admit(self) -> None:
         if not self.record.start_time:
             self.record.start_time = self._shared.now()
+        why = self._shared.parked(self.pod)
+        if why and not self.record.parked and not self.record.ever_ran:
+            self.record.parked = why
+            self._shared.events.warning(self.pod, parking.PARKED, why)
+        if self.record.parked:
+            return
         if not self.record.address and not self.record.released:
             is_host = bool(self.pod.spec.get("hostNetwork"))
             self.record.address = self._shared.host_ip if is_host else self._shared.addresses.take(self.pod.uid)

@@ -8,6 +8,7 @@ The operator's kubeconfig is read once, when the node joins. Afterwards its home
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +25,8 @@ from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.remote.connection import read_cluster
 from headrace.errors import Conflict, EngineFailed, InvalidSpec
 from headrace.ids import is_dns_subdomain
-from headrace.install import joining
+from headrace.install import joining, leaving
+from headrace.install.apply import Outcome
 from headrace.install.node_objects import Membership
 from headrace.keyfiles import write_private
 from headrace.node import certificates
@@ -257,3 +259,46 @@ def stop(home: Home, *, keeps_pods: bool) -> None:
 def sentences(home: Home) -> dict[str, str]:
     """Return what the node waits for, by topic."""
     return said.read(home.root / "run" / "said.json")
+
+
+# -- leaving -----------------------------------------------------------------------------------------------------------
+
+
+def leave(
+    home: Home,
+    name: str,
+    kubeconfig: Path,
+    context: str | None,
+    *,
+    say: Say,
+    tell: Callable[[Outcome], None],
+    timeout_s: float | None,
+) -> None:
+    """Take the node out of the cluster of `kubeconfig`, with everything that was made for it there and here. Idempotent.
+
+    Args:
+        tell: given what is deleted in the cluster.
+        timeout_s: how long its pods may take to end; None does not wait for them.
+
+    Raises:
+        Unavailable: pods do not end in time; the node goes on, and takes no more of them.
+    """
+
+    async def drained() -> None:
+        async with RemoteCluster.from_kubeconfig(kubeconfig, context=context) as cluster:
+            await leaving.drain(cluster, name, say, timeout_s=timeout_s or 0)
+
+    async def removed() -> None:
+        async with RemoteCluster.from_kubeconfig(kubeconfig, context=context) as cluster:
+            async for outcome in leaving.remove_node(cluster, name):
+                tell(outcome)
+
+    is_here = joined_file.find(home) is not None
+    if timeout_s is not None:
+        if is_here:
+            start(home)  # who ends pods in order and says so is the agent
+        anyio.run(drained)
+    stop(home, keeps_pods=False)
+    anyio.run(removed)
+    if is_here:
+        shutil.rmtree(home.root)

@@ -26,7 +26,7 @@ from headrace.node.config import NodeConfig, measured_capacity
 from headrace.node.world import WorldClient
 from headrace.roles import joined_file, process
 from headrace.roles.driver import make_driver
-from headrace.roles.joined_endpoint import Endpoint
+from headrace.roles.joined_endpoint import JoinedEndpoint
 from headrace.roles.joined_file import CLIENT_CERTIFICATE, WORLD, JoinedNode
 from headrace.roles.said import Said
 from headrace.roles.serving import bind
@@ -42,7 +42,7 @@ async def main(home: Home) -> None:
     said = Said(home.root / "run" / "said.json")
     home.ready(joined_file.PROCESS).unlink(missing_ok=True)
     clock = SystemClock()
-    listener = bind(node.port, node.address)
+    listener = bind(node.port, node.address, listens=False)
     client_file = home.identity / CLIENT_CERTIFICATE
     if certificates.ended(client_file, clock.now()):
         raise Denied(
@@ -72,7 +72,7 @@ async def main(home: Home) -> None:
             say=functools.partial(said.say, "credential"),
             renewed=transport.renew,
         )
-        endpoint = Endpoint(node, home, cluster, clock, listener, said)
+        endpoint = JoinedEndpoint(node, home, cluster, clock, listener, said)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(driver.run)
             tasks.start_soon(identity.run)
@@ -97,8 +97,10 @@ def _config(home: Home, node: JoinedNode) -> NodeConfig:
         closed=home.root,
         pod_network="",
         capacity={**measured, "cpu": node.cpu or measured["cpu"], "memory": node.memory or measured["memory"]},
-        labels={NODE_TYPE_LABEL: VIRTUAL_NODE_TYPE} if node.is_serverless else {},
+        labels={NODE_TYPE_LABEL: VIRTUAL_NODE_TYPE},
+        parks_daemon_sets=True,
         registers=False,
+        sees_all_pods=False,
         host_ip=node.address,
         port=node.port,
         base_environment={"PATH": node.path or os.defpath, "HOME": "/tmp", "LANG": "C.UTF-8"},

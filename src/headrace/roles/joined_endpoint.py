@@ -1,8 +1,8 @@
-"""The HTTPS endpoint of a node that has joined a cluster: what it shows, and whom it lets in.
+"""The HTTPS endpoint of a node that has joined a cluster: its certificate, whom it trusts, and who may call it.
 
-Its certificate is signed by the cluster (`kubernetes.io/kubelet-serving`), when somebody has approved it; until then
-every handshake fails. Who calls must show a certificate of the cluster's client authority, as the API server does
-(kubelet: `--client-ca-file`).
+The certificate is signed by the cluster (`kubernetes.io/kubelet-serving`) once somebody has approved it; until then
+connections are refused. Callers show a certificate of the cluster's client authority, as ConfigMap
+`extension-apiserver-authentication` has it (kubelet: `--client-ca-file`), or a token, and may what the cluster says.
 """
 
 from __future__ import annotations
@@ -16,35 +16,50 @@ import anyio
 from starlette.applications import Starlette
 
 from headrace.clock import Clock
+from headrace.cluster.access import AccessReviews, TokenReviews
 from headrace.cluster.cache import Cache
 from headrace.cluster.protocol import Cluster, Scope
 from headrace.cluster.signing import kubelet_serving
-from headrace.engine.facade.options import UVICORN_OPTIONS
 from headrace.node import certificates
 from headrace.node.certificates import KeptCertificate
+from headrace.node.guard import (
+    ALLOWED_FOR_S,
+    DENIED_FOR_S,
+    TOKENS_FOR_S,
+    ClusterAuthenticator,
+    ClusterAuthorizer,
+)
+from headrace.roles.endpoint import Endpoint, EndpointTls
 from headrace.roles.joined_file import SERVING_CERTIFICATE, JoinedNode
 from headrace.roles.said import Said
-from headrace.roles.serving import Server
 from headrace.settings import Home
 from headrace.spec.kind import Doc
 from headrace.spec.kinds import CONFIG_MAP
 
 AUTHENTICATION_NAMESPACE, AUTHENTICATION = "kube-system", "extension-apiserver-authentication"
 _CLIENT_AUTHORITY = "client-ca-file"
-_APPROVER = "Headrace's controller (headrace install)"
+_APPROVER = "Headrace's controller, which must run in the cluster (headrace install)"
 
 
-class Endpoint:
-    """Serves the endpoint of one node on `listener`."""
+class JoinedEndpoint:
+    """Serves the endpoint of one node.
+
+    Args:
+        listener: bound, and not listening yet.
+    """
 
     def __init__(
         self, node: JoinedNode, home: Home, cluster: Cluster, clock: Clock, listener: socket.socket, said: Said
     ) -> None:
-        self._file = home.identity / SERVING_CERTIFICATE
+        self._node = node
+        self._cluster = cluster
+        self._clock = clock
         self._listener = listener
         self._said = said
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._context.verify_mode = ssl.CERT_REQUIRED
+        self._file = home.identity / SERVING_CERTIFICATE
+        self._has_certificate = anyio.Event()
+        self._tls: EndpointTls | None = None
+        self._authorities = ""
         self._certificate = KeptCertificate(
             self._file,
             cluster,
@@ -54,31 +69,46 @@ class Endpoint:
             renewed=self._show,
         )
         where = Scope(namespace=AUTHENTICATION_NAMESPACE, fields=f"metadata.name={AUTHENTICATION}")
-        self._authorities = Cache(cluster, {CONFIG_MAP: where})
-        self._authorities.subscribe(CONFIG_MAP, self._trust)
+        self._followed = Cache(cluster, {CONFIG_MAP: where})
+        self._followed.subscribe(CONFIG_MAP, self._trust)
 
     async def serve(self, app: Starlette) -> None:
-        """Serve until cancelled."""
-        if certificates.read(self._file) is not None:
-            await self._show()
-        server = Server(app, context=self._context, options=UVICORN_OPTIONS)
+        """Serve until cancelled, as soon as there is a certificate to serve with."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._certificate.run)
-            tasks.start_soon(self._authorities.run)
-            await server.serve(sockets=[self._listener])
+            tasks.start_soon(self._followed.run)
+            if certificates.ended(self._file, self._clock.now()):
+                await self._has_certificate.wait()
+            self._tls = EndpointTls(self._file, self._file, self._authorities)
+            access = AccessReviews(self._cluster, self._clock, allowed_for_s=ALLOWED_FOR_S, denied_for_s=DENIED_FOR_S)
+            endpoint = Endpoint(
+                self._node.name,
+                self._listener,
+                self._tls,
+                authenticator=ClusterAuthenticator(
+                    TokenReviews(self._cluster, self._clock, remembered_for_s=TOKENS_FOR_S)
+                ),
+                authorizer=ClusterAuthorizer(access),
+            )
+            await endpoint.serve(app)
 
     async def _show(self) -> None:
         """Show the certificate that is in the file by now to whoever connects from now on."""
-        self._context.load_cert_chain(self._file)
+        if self._tls is not None:
+            self._tls.show(self._file, self._file)
+        self._has_certificate.set()
 
     def _trust(self, _old: Doc[Any] | None, new: Doc[Any] | None) -> None:
-        authority = ((new.raw.get("data") or {}) if new is not None else {}).get(_CLIENT_AUTHORITY)
-        if authority:
-            self._context.load_verify_locations(cadata=authority)
-            self._said.say("callers", "")
+        found = ((new.raw.get("data") or {}) if new is not None else {}).get(_CLIENT_AUTHORITY) or ""
+        try:
+            if self._tls is not None:
+                self._tls.trust(found)
+            self._authorities = found
+        except ssl.SSLError as error:
+            found = ""
+            why = f"cannot be read: {error.reason}"
         else:
-            self._said.say(
-                "callers",
-                f"Nobody can call this node's endpoint (logs, exec): ConfigMap {AUTHENTICATION_NAMESPACE}/"
-                f"{AUTHENTICATION} names no {_CLIENT_AUTHORITY}, so the API server has no client authority.",
-            )
+            why = "is not there, so the API server has no authority of clients"
+        where = f"ConfigMap {AUTHENTICATION_NAMESPACE}/{AUTHENTICATION}"
+        told = f"Only tokens are taken at this node's endpoint: {_CLIENT_AUTHORITY} of {where} {why}."
+        self._said.say("callers", "" if found else told)

@@ -16,8 +16,12 @@ Scope = Any
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
-    """Return a listening socket; raises Conflict when the port is taken. An empty host is every address there is."""
+def bind(port: int, host: str = "127.0.0.1", *, listens: bool = True) -> socket.socket:
+    """Return a listening socket; raises Conflict when the port is taken. An empty host is every address there is.
+
+    Args:
+        listens: else the port is only kept, and whoever connects is refused until somebody serves it.
+    """
     family = socket.AF_INET6 if ":" in host or (not host and socket.has_dualstack_ipv6()) else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -31,7 +35,8 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
             "Free it, or choose another: headrace up --port" if host == "127.0.0.1" else "Free it, or choose another."
         )
         raise Conflict(f"Port {port} cannot be used: {error.strerror}.", hint=hint) from error
-    listener.listen(256)
+    if listens:
+        listener.listen(256)
     return listener
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kubernetes.access import Access
-from tests.kubernetes.roles import gone, missing, until
+from tests.kubernetes.roles import gone, until
 
 from headrace.spec.kind import Json
 
@@ -95,11 +95,12 @@ def joined(access: Access, home: Path, name: str, pool: str, *options: str | Pat
         leave(machine)
 
 
-def leave(machine: Machine) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "headrace.sandbox.supervisor", "--table", machine.home / "supervisor.json", "--down"],
-        check=True,
+def leave(machine: Machine) -> str:
+    """Take the node out of the cluster with everything of it; returns what the command printed."""
+    words = headrace(
+        machine.access.kubeconfig, "node", "--home", machine.home, "--name", machine.name, "--leave", "--force"
     )
-    if not missing(machine.access, machine.path):
-        machine.access.call("DELETE", machine.path)
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     gone(machine.access, machine.path)
+    return done.stdout

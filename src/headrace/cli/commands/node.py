@@ -52,9 +52,27 @@ _LOOK_EVERY_S = 0.2
     metavar="DIRECTORY",
     help="Where the node keeps its things; nodes/NAME in Headrace's state directory.",
 )
+@click.option("--leave", is_flag=True, help="Take the node out of the cluster: its pods end, then it is gone.")
+@click.option("--force", is_flag=True, help="With --leave: do not wait for pods.")
+@click.option(
+    "--timeout",
+    type=DURATION,
+    default="5m",
+    show_default=True,
+    metavar="TIME",
+    help="With --leave: how long pods may take.",
+)
 @connection_options
 @output_option
-def node(home: Path | None, certificate_life: float | None, output: str, **options: Any) -> None:
+def node(
+    home: Path | None,
+    certificate_life: float | None,
+    leave: bool,
+    force: bool,
+    timeout: float,
+    output: str,
+    **options: Any,
+) -> None:
     """Run this machine as a node of a Kubernetes cluster, until Ctrl-C.
 
     Pods run in the sandbox of this machine, without root. The kubeconfig is used to join only; afterwards the node has a
@@ -67,6 +85,11 @@ def node(home: Path | None, certificate_life: float | None, output: str, **optio
     wishes = Wishes(certificate_s=int(certificate_life or 0), **options)
     join.check(wishes)
     place = _place(home, wishes)
+    if leave:
+        _leave(place, wishes, None if force else timeout)
+        return
+    if force:
+        raise InvalidSpec("--force goes with --leave.", hint="headrace node --leave --force")
     joined = _join(place, wishes)
     join.start(place)
     if output == "table":
@@ -87,17 +110,48 @@ def _place(home: Path | None, wishes: Wishes) -> Home:
 def _join(place: Home, wishes: Wishes) -> JoinedNode:
     from headrace.roles import join, joined_file
 
-    chosen = current_options()
     known = joined_file.find(place)
-    if known is not None and not chosen.kubeconfig:
+    if known is not None and not current_options().kubeconfig:
         return known
-    kubeconfig = chosen.kubeconfig or os.environ.get("KUBECONFIG", "")
-    if not kubeconfig:
+    return join.join(place, wishes, _kubeconfig("To join"), current_options().context, _tell)
+
+
+def _leave(place: Home, wishes: Wishes, timeout_s: float | None) -> None:
+    from headrace.roles import join, joined_file
+
+    known = joined_file.find(place)
+    name = known.name if known is not None else wishes.name or join.usual_name(wishes.pool)
+    join.leave(
+        place,
+        name,
+        _kubeconfig("To leave"),
+        current_options().context,
+        say=_tell_once(),
+        tell=lambda gone: click.echo(f"{gone.kind.singular}/{gone.ref} {gone.what}"),
+        timeout_s=timeout_s,
+    )
+    click.echo(f"Node {name} has left the cluster.")
+
+
+def _kubeconfig(what: str) -> Path:
+    chosen = current_options().kubeconfig or os.environ.get("KUBECONFIG", "")
+    if not chosen:
         raise InvalidSpec(
-            "This machine has not joined a cluster as this node yet.",
-            hint="Name the cluster, as one of its administrators: headrace node --kubeconfig FILE --pool NAME",
+            f"{what}, a node needs the credential of one of the cluster's administrators.",
+            hint="Name it: --kubeconfig FILE",
         )
-    return join.join(place, wishes, Path(kubeconfig).expanduser(), chosen.context, _tell)
+    return Path(chosen).expanduser()
+
+
+def _tell_once() -> Callable[[str], None]:
+    said: list[str] = []
+
+    def tell(sentence: str) -> None:
+        if sentence and sentence not in said[-1:]:
+            said.append(sentence)
+            _tell(sentence)
+
+    return tell
 
 
 def _tell(sentence: str) -> None:
@@ -145,8 +199,9 @@ def _follow(place: Home, say_ready: Callable[[], None]) -> None:
         join.stop(place, keeps_pods=pods > 0)
         if pods:
             warn(
-                f"The node has stopped; {pods} pod{'s go' if pods > 1 else ' goes'} on without it, and the cluster gives "
-                f"them up in about six minutes. Start it again to take them over: headrace node --home {place.root}"
+                f"The node has stopped. {'One pod goes' if pods == 1 else f'{pods} pods go'} on without it; the cluster "
+                "gives up what runs here in about six minutes. Take over again: "
+                f"headrace node --home {place.root} · or end all of it: headrace node --home {place.root} --leave"
             )
         else:
             warn(f"The node has stopped; no pod ran. Start it again: headrace node --home {place.root}")
