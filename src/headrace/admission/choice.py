@@ -76,7 +76,7 @@ def choose(needs: Amounts, home: Sequence[NodeRoom], offers: Sequence[Offer]) ->
     if fitting is not None:
         why = f"Stays on nodes with the storage's own driver: {fitting.name} has room for {_told(needs)}."
         return Choice("", why, has_room=True)
-    full = _full(needs, home)
+    full = f"no node with the storage's own driver {_full(needs, home)}"
     ready = min((o for o in offers if o.fits_now), key=lambda o: (o.price_per_s, o.pool), default=None)
     if ready is not None:
         return Choice(ready.pool, f"Goes to pool {ready.pool}, whose taint it tolerates: {full}.", has_room=True)
@@ -86,7 +86,8 @@ def choose(needs: Amounts, home: Sequence[NodeRoom], offers: Sequence[Offer]) ->
         why = f"Waits for room in pool {later.pool}, whose taint it tolerates: {full}."
         return Choice(later.pool, why, has_room=False)
     others = "; ".join(_why_not(offer) for offer in offers)
-    return Choice("", f"Waits for a node with the storage's own driver: {full}; {others}.", has_room=False)
+    why = f"Waits for a node with the storage's own driver: none {_full(needs, home)}; {others}."
+    return Choice("", why, has_room=False)
 
 
 def _within(needs: Amounts, node: Amounts, room: Room, allowed: Amounts) -> bool:
@@ -96,12 +97,12 @@ def _within(needs: Amounts, node: Amounts, room: Room, allowed: Amounts) -> bool
 
 
 def _full(needs: Amounts, home: Sequence[NodeRoom]) -> str:
-    """Return why it finds no place at home, as the middle of a sentence."""
+    """Return what no node at home has, as a predicate."""
     if not home:
-        return "there is no node with the storage's own driver that it may come to"
+        return "is there that it may come to"
     said = [f"{node.name} {_lack(needs, node)}" for node in home[:_SHOWN]]
     more = f" and {len(home) - _SHOWN} more" if len(home) > _SHOWN else ""
-    return f"no node with the storage's own driver has room for {_told(needs)} ({', '.join(said)}{more})"
+    return f"has room for {_told(needs)} ({', '.join(said)}{more})"
 
 
 def _lack(needs: Amounts, node: NodeRoom) -> str:

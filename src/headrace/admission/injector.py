@@ -30,6 +30,8 @@ from headrace.spec.names import (
     SERVERLESS_INJECT_LABEL,
 )
 
+_ONCE = " This is decided once; when something has changed, delete the pod and make it anew."
+
 
 class PodInjector:
     """Turns dataset claims of a pod into what the nodes it can come to are able to mount.
@@ -75,7 +77,7 @@ class PodInjector:
         home = self._rooms(pod, where.home)
         choice = choose(need(pod.raw), home, [offer for offer, _ in offers.values()])
         if choice.pool or not choice.has_room:
-            warnings.append(f"Pod {_name(pod)}: {choice.why}")
+            warnings.append(f"Pod {_name(pod)}: {choice.why}{'' if choice.has_room else _ONCE}")
         if not choice.pool:
             return _annotated(self._native(pod, where), choice)
         [pool] = [each for each in where.named if each.name == choice.pool]

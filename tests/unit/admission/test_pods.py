@@ -359,6 +359,7 @@ async def test_data_that_cannot_go_there_keeps_it_at_home_and_says_why(world: Wo
     result, [warning] = await world.answer(wanting(4))
     assert not is_injected(result)
     assert "it cannot go to pool cloud: Claim vision/starfs could not be mounted in pool cloud: no such host" in warning
+    assert "delete the pod and make it anew" in warning
 
 
 async def test_a_claim_that_is_not_shared_keeps_the_whole_pod_at_home(world: World) -> None:

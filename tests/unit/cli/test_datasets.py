@@ -22,8 +22,17 @@ def condition(type_: str, status: str, message: str) -> Json:
 
 
 def test_none(headrace: Terminal) -> None:
-    text = "There are no datasets. Connect one: headrace datasets connect CLAIM --profile PROFILE\n"
-    assert headrace("datasets") == headrace("datasets", "list") == (0, text, "")
+    cure = "Connect one: headrace datasets connect CLAIM --profile PROFILE\n"
+    assert (
+        headrace("datasets")
+        == headrace("datasets", "list")
+        == (
+            0,
+            f"There are no datasets in namespace default. {cure}",
+            "",
+        )
+    )
+    assert headrace("datasets", "list", "-A").out == f"There are no datasets. {cure}"
     assert json.loads(headrace("datasets", "list", "-o", "json").out)["items"] == []
 
 

@@ -46,7 +46,10 @@ def list_(everywhere: bool, output: str) -> None:
         if emit(object_list([doc.raw for doc in found]), output):
             return
         if not found:
-            click.echo(f"There are no datasets. Connect one: {again('datasets connect CLAIM --profile PROFILE')}")
+            where = "" if everywhere else f" in namespace {client.namespace}"
+            click.echo(
+                f"There are no datasets{where}. Connect one: {again('datasets connect CLAIM --profile PROFILE')}"
+            )
             return
         table(("NAMESPACE", "NAME", "PHASE", "VERIFIED", "MESSAGE"), [_row(doc) for doc in found])
 
