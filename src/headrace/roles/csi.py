@@ -38,13 +38,12 @@ from headrace.fuse.install import install_native
 from headrace.fuse.place import Deadlines
 from headrace.roles import process
 from headrace.roles.client_tools import cluster_tools
-from headrace.roles.driver import inline_terms
+from headrace.roles.driver import PACKED, inline_terms
 from headrace.telemetry import logger
 
 SERVING = "csi.serving"
 NOT_READY = "csi.not_ready"
 
-_PROGRAMS = "/usr/local/lib/headrace"
 _log = logger(component="csi")
 
 
@@ -56,7 +55,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--kubelet", default="/var/lib/kubelet", help="the kubelet's directory, at the same path")
     parser.add_argument("--directory", default="", help="the driver's own; default: `driver` beside the endpoint")
     parser.add_argument("--kubeconfig", default="", help="default: the pod's service account")
-    parser.add_argument("--programs", default=_PROGRAMS, help="where `python -m headrace.fuse.native` put the programs")
+    parser.add_argument("--programs", default=PACKED, help="where `python -m headrace.fuse.native` put the programs")
     parser.add_argument(
         "--served-within",
         type=float,

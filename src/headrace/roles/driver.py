@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from headrace.cluster.protocol import Cluster
@@ -11,12 +13,26 @@ from headrace.csi.permit import PodPermit, Terms, TermsOf
 from headrace.csi.world import World
 from headrace.csi.world_volumes import VolumeRequest, WorldVolumes
 from headrace.data.runtime.order_source import OrderSource
+from headrace.errors import Unsupported
+from headrace.fuse import native
+from headrace.fuse.install import install_native
 from headrace.fuse.order import MountOrder
 from headrace.roles.client_tools import client_tools
 
+Install = Callable[[str], None]
+PACKED = "/usr/local/lib/headrace"
+"""Where Headrace's image has the static programs."""
+
 
 def make_driver(
-    node: str, directory: Path, world: World, objects: Cluster, path: str, *, persistent: bool
+    node: str,
+    directory: Path,
+    world: World,
+    objects: Cluster,
+    path: str,
+    *,
+    persistent: bool,
+    install: Install | None = None,
 ) -> FuseDriver:
     """Return the driver of `node`. Its `run()` must run beside the agent.
 
@@ -24,6 +40,7 @@ def make_driver(
         directory: of the node's world.
         objects: reads pods, profiles and datasets.
         path: PATH of storage clients that the node itself runs.
+        install: what clients are given to mount with; what this machine's Python runs where it is not given.
     """
     source = OrderSource(objects, client_tools(path))
 
@@ -42,7 +59,27 @@ def make_driver(
         return WorldVolumes(world, broker, str(own / "volumes"), resolve=resolve, install=python_install())
 
     permit = PodPermit(objects, node, inline_terms(source))
-    return FuseDriver(world, str(own), permit=permit, volumes=volumes if persistent else None)
+    return FuseDriver(world, str(own), permit=permit, volumes=volumes if persistent else None, install=install)
+
+
+def static_programs(directory: Path) -> Install:
+    """Return what gives clients the static programs, which run in any image: those packed with Headrace, else compiled.
+
+    Compiling takes a second, once for each version of Headrace in this directory.
+
+    Raises:
+        Unsupported: there are none, and no compiler.
+    """
+    if all(Path(PACKED, program).exists() for program in native.PROGRAMS):
+        return partial(install_native, programs=PACKED)
+    try:
+        return partial(install_native, programs=native.kept(str(directory)))
+    except native.CompilerFailed as error:
+        raise Unsupported(
+            f"Pods on this node cannot be given their datasets: the programs that storage clients mount with cannot be "
+            f"made. {error}",
+            hint="Install a C compiler, and start the node again.",
+        ) from error
 
 
 def inline_terms(source: OrderSource) -> TermsOf:

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 
 import anyio
+import anyio.to_thread
 
 from headrace.clock import SystemClock
 from headrace.cluster.events import Recorder
@@ -18,14 +19,14 @@ from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.remote.connection import Connection, from_kubeconfig
 from headrace.cluster.remote.renewal import RenewableTransport
 from headrace.cluster.signing import kubelet_client
-from headrace.errors import Denied
+from headrace.errors import Denied, Unsupported
 from headrace.node import certificates
 from headrace.node.agent import Agent
 from headrace.node.certificates import KeptCertificate
 from headrace.node.config import NodeConfig, measured_capacity
 from headrace.node.world import WorldClient
 from headrace.roles import joined_file, process
-from headrace.roles.driver import make_driver
+from headrace.roles.driver import Install, make_driver, static_programs
 from headrace.roles.joined_endpoint import JoinedEndpoint
 from headrace.roles.joined_file import CLIENT_CERTIFICATE, WORLD, JoinedNode
 from headrace.roles.said import Said
@@ -54,7 +55,13 @@ async def main(home: Home) -> None:
     world = WorldClient(str(home.world_socket(WORLD)))
     async with RemoteCluster(connection().open(transport)) as cluster:
         driver = make_driver(
-            node.name, home.world(WORLD), world, cluster, node.path, persistent=node.persistent_volumes
+            node.name,
+            home.world(WORLD),
+            world,
+            cluster,
+            node.path,
+            persistent=node.persistent_volumes,
+            install=await _programs(home, said),
         )
         agent = Agent(
             _config(home, node),
@@ -78,6 +85,19 @@ async def main(home: Home) -> None:
             tasks.start_soon(identity.run)
             tasks.start_soon(_say_when_ready, agent, home)
             await agent.run(endpoint.serve)
+
+
+async def _programs(home: Home, said: Said) -> Install:
+    """Return what storage clients mount with. A machine that cannot make it is a node all the same, and says so."""
+    try:
+        return await anyio.to_thread.run_sync(static_programs, home.world(WORLD) / "programs")
+    except Unsupported as error:
+        said.say("storage clients", str(error))
+        return functools.partial(_refuse, error)
+
+
+def _refuse(error: Unsupported, _directory: str) -> None:
+    raise error
 
 
 async def _say_when_ready(agent: Agent, home: Home) -> None:

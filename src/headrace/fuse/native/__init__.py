@@ -9,6 +9,7 @@ Needs a C compiler that can link statically (on Debian: `apt-get install gcc lib
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from contextlib import suppress
 PROGRAMS = ("fusermount3", "served")
 _OPTIONS = ("-static", "-Os", "-s", "-Wall", "-Wextra", "-Werror")
 _WITHIN_S = 120
+_SOURCES = os.path.dirname(__file__)
 
 
 class CompilerFailed(Exception):
@@ -36,7 +38,7 @@ def build(directory: str, *, compiler: str = "cc", defines: Mapping[str, str] | 
     os.makedirs(directory, mode=0o755, exist_ok=True)
     words = [f"-D{name}={value}" for name, value in (defines or {}).items()]
     for program in PROGRAMS:
-        source = os.path.join(os.path.dirname(__file__), f"{program}.c")
+        source = os.path.join(_SOURCES, f"{program}.c")
         fresh = os.path.join(directory, f"{program}.new")
         argv = [compiler, *_OPTIONS, *words, "-o", fresh, source]
         try:
@@ -51,6 +53,22 @@ def build(directory: str, *, compiler: str = "cc", defines: Mapping[str, str] | 
             raise CompilerFailed(f"{program}.c could not be compiled: {done.stderr.strip()[-2000:]}")
         os.chmod(fresh, 0o755)
         os.rename(fresh, os.path.join(directory, program))
+
+
+def kept(directory: str) -> str:
+    """Return a directory beneath `directory` that has the programs of these very sources; compiles them where it has not.
+
+    Raises CompilerFailed.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(os.listdir(_SOURCES)):
+        if name.endswith((".c", ".h")):
+            with open(os.path.join(_SOURCES, name), "rb") as file:
+                digest.update(file.read())
+    place = os.path.join(directory, digest.hexdigest()[:12])
+    if not all(os.path.exists(os.path.join(place, program)) for program in PROGRAMS):
+        build(place)
+    return place
 
 
 def main(arguments: list[str]) -> int:
