@@ -76,8 +76,8 @@ def static_programs(directory: Path) -> Install:
         return partial(install_native, programs=native.kept(str(directory)))
     except native.CompilerFailed as error:
         raise Unsupported(
-            f"Pods on this node cannot be given their datasets: the programs that storage clients mount with cannot be "
-            f"made. {error}",
+            f"Only storage clients of image host can mount on this node: the programs for other images cannot be made. "
+            f"{error}",
             hint="Install a C compiler, and start the node again.",
         ) from error
 

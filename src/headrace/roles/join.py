@@ -30,6 +30,7 @@ from headrace.install.apply import Outcome
 from headrace.install.node_objects import Membership
 from headrace.keyfiles import write_private
 from headrace.node import certificates
+from headrace.node.images.registries import Mirror
 from headrace.roles import joined_file, said, supervision
 from headrace.roles.joined_file import CERTIFICATE_S, CLIENT_CERTIFICATE, PROCESS, WORLD, JoinedNode
 from headrace.roles.serving import bind
@@ -41,6 +42,7 @@ from headrace.spec.kind import Json
 from headrace.units import parse_quantity
 
 KUBELET_PORT = 10250
+NO_MIRRORS = "none"
 PROCESSES = (supervision.world_process(WORLD), PROCESS)
 
 Say = Callable[[str], None]
@@ -58,6 +60,7 @@ class Wishes:
     memory: str = ""
     persistent_volumes: bool | None = None
     certificate_s: int = 0
+    mirrors: tuple[str, ...] = ()
 
 
 def usual_home(name: str) -> Home:
@@ -82,6 +85,9 @@ def check(wishes: Wishes) -> None:
             raise InvalidSpec(f"{what} {error}.", hint="Write for example --cpu 4 --memory 8Gi") from error
         if not good:
             raise InvalidSpec(f"{what} must be more than nothing, not {text}.", hint="Write for example 4 or 8Gi")
+    for mirror in wishes.mirrors:
+        if mirror != NO_MIRRORS:
+            Mirror.parse(mirror)
 
 
 # -- joining -----------------------------------------------------------------------------------------------------------
@@ -120,6 +126,7 @@ def join(home: Home, wishes: Wishes, kubeconfig: Path, context: str | None, say:
                 persistent_volumes=bool(wishes.persistent_volumes),
                 path=supervision.environment(home)["PATH"],
                 certificate_s=wishes.certificate_s or CERTIFICATE_S,
+                mirrors=tuple(mirror for mirror in wishes.mirrors if mirror != NO_MIRRORS),
             )
             await _obtain(cluster, member, node, home, say)
             _keep(home, node, joined_file.kubeconfig(node, target.authority, is_insecure=target.is_insecure))
@@ -149,6 +156,7 @@ def _with_known(wishes: Wishes, known: JoinedNode | None) -> Wishes:
         memory=wishes.memory or known.memory,
         persistent_volumes=known.persistent_volumes if wishes.persistent_volumes is None else wishes.persistent_volumes,
         certificate_s=wishes.certificate_s or known.certificate_s,
+        mirrors=wishes.mirrors or known.mirrors,
     )
 
 

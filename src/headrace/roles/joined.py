@@ -24,6 +24,7 @@ from headrace.node import certificates
 from headrace.node.agent import Agent
 from headrace.node.certificates import KeptCertificate
 from headrace.node.config import NodeConfig, measured_capacity
+from headrace.node.images.registries import Mirror
 from headrace.node.world import WorldClient
 from headrace.roles import joined_file, process
 from headrace.roles.driver import Install, make_driver, static_programs
@@ -87,17 +88,13 @@ async def main(home: Home) -> None:
             await agent.run(endpoint.serve)
 
 
-async def _programs(home: Home, said: Said) -> Install:
-    """Return what storage clients mount with. A machine that cannot make it is a node all the same, and says so."""
+async def _programs(home: Home, said: Said) -> Install | None:
+    """Return what storage clients mount with; None for what this machine's Python runs, which only its own image has."""
     try:
         return await anyio.to_thread.run_sync(static_programs, home.world(WORLD) / "programs")
     except Unsupported as error:
         said.say("storage clients", str(error))
-        return functools.partial(_refuse, error)
-
-
-def _refuse(error: Unsupported, _directory: str) -> None:
-    raise error
+        return None
 
 
 async def _say_when_ready(agent: Agent, home: Home) -> None:
@@ -119,6 +116,7 @@ def _config(home: Home, node: JoinedNode) -> NodeConfig:
         capacity={**measured, "cpu": node.cpu or measured["cpu"], "memory": node.memory or measured["memory"]},
         labels={NODE_TYPE_LABEL: VIRTUAL_NODE_TYPE},
         parks_daemon_sets=True,
+        mirrors=[Mirror.parse(text) for text in node.mirrors],
         registers=False,
         sees_all_pods=False,
         host_ip=node.address,

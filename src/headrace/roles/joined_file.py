@@ -29,6 +29,7 @@ class JoinedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         persistent_volumes: whether its driver serves PersistentVolumes, as the organisation's own nodes' do.
         path: PATH of its processes, where storage clients are looked for.
         certificate_s: seconds that its certificates should be good for.
+        mirrors: where images are looked for first, as `PREFIX=URL`.
     """
 
     name: str
@@ -42,6 +43,7 @@ class JoinedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     persistent_volumes: bool = False
     path: str = ""
     certificate_s: int = CERTIFICATE_S
+    mirrors: tuple[str, ...] = ()
 
 
 def write(home: Home, node: JoinedNode) -> None:

@@ -47,6 +47,13 @@ _LOOK_EVERY_S = 0.2
     help="How long its certificates are good for; 7d by default. They are renewed long before.",
 )
 @click.option(
+    "--mirror",
+    "mirrors",
+    multiple=True,
+    metavar="PREFIX=URL",
+    help="Where images of a registry are looked for first, such as docker.io=https://mirror.example; repeatable. Kept until others are given; `none` has none.",
+)
+@click.option(
     "--home",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIRECTORY",
