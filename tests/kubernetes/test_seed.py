@@ -23,13 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.kubernetes import roles
+from tests.images import entry as image_entry
+from tests.kubernetes import objects, roles
 from tests.kubernetes.access import Access
-from tests.kubernetes.cluster import images
+from tests.kubernetes.cluster import images, programs
 from tests.kubernetes.cluster.own import OwnCluster
 from tests.kubernetes.fixtures import define, made_or_skipped, ready_nodes
 from tests.kubernetes.roles import Role, until
 from tests.kubernetes.starfs import driver
+from tests.kubernetes.starfs import image as starfs
+from tests.kubernetes.virtual_node.machine import joined
+from tests.registry import Registry, running_registry
 from tests.storage import Share, free_ports, small_files, webdav_share
 
 from headrace.data.wrapper.objects import dataset_ref
@@ -37,12 +41,21 @@ from headrace.install.names import ADMISSION, CONTROLLER
 from headrace.install.webhooks import at_url, webhook_configurations
 from headrace.ledger.database import file_url
 from headrace.spec.kind import Json, Ref
+from headrace.spec.names import NODE_POOL_LABEL, POOL_CHOICE_ANNOTATION, VIRTUAL_NODE_TAINT
+from headrace.units import parse_quantity
 
 HOME, PROJECT, CLAIM = "headrace-system", "cloudml", "starfs-pvc"
 FLUID = "apis/data.fluid.io/v1alpha1"
 PROFILE = Path(__file__).parent / "starfs" / "profile.yaml"
 FILES = small_files(40)
 _FILES_ARE = "cd /data && find . -type f | sort | xargs busybox sha256sum | busybox sha256sum"
+
+
+_LOOKED_AT = (
+    ("describe", "dataset,pod", "-n", PROJECT),
+    ("get", "events", "-A"),
+    ("get", "pods,nodes", "-A", "-o", "wide"),
+)
 
 
 @dataclass
@@ -57,6 +70,12 @@ class Scene:
     stack: ExitStack
     running: list[Role] = field(default_factory=list)
     said: str = ""
+    registry: Registry = field(init=False)
+    client: Path = field(init=False)
+
+    def told(self) -> str:
+        """Return what a person would look at."""
+        return "\n".join(self.kubectl(*words).stdout for words in _LOOKED_AT)
 
     def kubectl(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Do what a person does, with what a person has."""
@@ -123,6 +142,10 @@ def test_one_manifest_reads_the_same_bytes_at_home_and_beside_a_client(scene: Sc
     step_4_a_profile_of_another_name_is_accepted_with_warnings_and_found(scene)
     step_5_applied_again_under_the_labels_name_it_heals(scene)
     step_6_on_the_own_node_the_same_manifest_keeps_the_drivers_path(scene)
+    join_a_virtual_node(scene)
+    step_6_with_a_toleration_it_stays_on_the_own_node_while_there_is_room(scene)
+    step_6_with_a_toleration_it_reads_the_same_bytes_through_a_sidecar_when_there_is_none(scene)
+    step_7_the_client_is_pulled_anew_for_every_pod(scene)
 
 
 # -- 1. an own node with a native CSI driver -----------------------------------------------------------------------------
@@ -315,3 +338,89 @@ def step_6_on_the_own_node_the_same_manifest_keeps_the_drivers_path(scene: Scene
     assert said == scene.said
     assert "initContainers" not in ended["spec"]
     assert warnings == ""
+
+
+VIRTUAL = "cloudml-eci"
+TOLERANT = {"tolerations": [{"key": VIRTUAL_NODE_TAINT, "operator": "Exists"}]}
+
+
+def join_a_virtual_node(scene: Scene) -> None:
+    """Make the two pools, and let this machine join the rented one with a registry that has the images."""
+    cloud = objects.pool(
+        "cloud",
+        kind="serverless",
+        capacity={"cpu": "8", "memory": "16Gi"},
+        nodes=TOLERANT,
+        dataAccess={"mode": "broker"},
+    )
+    roles.apply(scene.access, objects.pool("own", dataAccess={"mode": "native"}), cloud)
+    scene.kubectl("label", "node", scene.node, f"{NODE_POOL_LABEL}=own")
+    images_at = scene.directory / "registry"
+    images_at.mkdir()
+    scene.registry = scene.stack.enter_context(running_registry(images_at))
+    scene.client = starfs.client_image(scene.directory)
+    starfs.pushed(scene.registry, scene.client, starfs.NAME)
+    node_programs = programs.node_programs() / "bin"
+    starfs.pushed(scene.registry, images.busybox(scene.directory, node_programs), images.BUSYBOX)
+    mirrors = [f"--mirror={host}={scene.registry.url}" for host in ("micr.cloud.cn", "headrace.test")]
+    home = scene.directory / "virtual" / "home"
+    home.parent.mkdir(mode=0o755)
+    offered = ("--cpu", "4", "--memory", "8Gi")
+    machine = scene.stack.enter_context(joined(scene.access, home, VIRTUAL, "cloud", *offered, *mirrors))
+    dataset = dataset_ref(Ref(PROJECT, CLAIM)).name
+
+    def verified() -> bool:
+        found = scene.get("datasets", dataset, FLUID)["status"].get("pools") or ()
+        return {"own", "cloud"} <= {each["pool"] for each in found if each["verified"] == "True"}
+
+    until(verified, "the claim is listed in both pools", lambda: f"{scene.told()}\n{machine.told()}")
+
+
+def step_6_with_a_toleration_it_stays_on_the_own_node_while_there_is_room(scene: Scene) -> None:
+    ended, said, warnings = scene.run(train(**TOLERANT))
+    assert said == scene.said
+    assert ended["spec"]["nodeName"] == scene.node
+    assert "initContainers" not in ended["spec"]
+    assert warnings == ""
+    why = ended["metadata"]["annotations"][POOL_CHOICE_ANNOTATION]
+    assert why == f"Stays on nodes with the storage's own driver: {scene.node} has room for cpu 100m, memory 64Mi."
+
+
+def step_6_with_a_toleration_it_reads_the_same_bytes_through_a_sidecar_when_there_is_none(scene: Scene) -> None:
+    fill(scene)
+    ended, said, warnings = scene.run(train(**TOLERANT))
+    assert said == scene.said
+    assert ended["spec"]["nodeName"] == VIRTUAL
+    [sidecar] = ended["spec"]["initContainers"]
+    assert (sidecar["name"], sidecar["image"], sidecar["imagePullPolicy"]) == ("fluid-fuse-0", starfs.NAME, "Always")
+    assert sidecar["resources"]["requests"] == {"cpu": "500m", "memory": "1Gi"}
+    assert (
+        "Warning: Pod train: Goes to pool cloud, whose taint it tolerates: no node with the storage's own" in warnings
+    )
+    assert f"({scene.node} lacks cpu" in warnings
+    # The others, which tolerate nothing, wait for the own node as ever.
+    made = json.loads(
+        scene.kubectl("create", "--dry-run=server", "-o", "json", "-f", "-", stdin=json.dumps(train())).stdout
+    )
+    assert "initContainers" not in made["spec"]
+
+
+def fill(scene: Scene) -> None:
+    """Have somebody else use all but a little of the own node."""
+    node = scene.access.call("GET", f"/api/v1/nodes/{scene.node}")
+    taken = int(parse_quantity(node["status"]["allocatable"]["cpu"]) * 1000) - 50
+    main = {"name": "main", "image": images.PAUSE, "resources": {"requests": {"cpu": f"{taken}m"}}}
+    spec = {"containers": [main], "terminationGracePeriodSeconds": 0}
+    body = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "filler", "namespace": "default"}, "spec": spec}
+    roles.apply(scene.access, body)
+    path = roles.path_of(body)
+    until(lambda: scene.access.call("GET", path)["spec"].get("nodeName"), "the own node is full")
+
+
+def step_7_the_client_is_pulled_anew_for_every_pod(scene: Scene) -> None:
+    """Somebody pushes another client under the same tag: with `imagePullPolicy: Always` the next pod has it."""
+    digest = starfs.pushed(scene.registry, scene.client, starfs.NAME, image_entry("release", b"2"))
+    ended, said, _ = scene.run(train(**TOLERANT))
+    assert said == scene.said
+    [status] = ended["status"]["initContainerStatuses"]
+    assert status["imageID"].endswith(digest)

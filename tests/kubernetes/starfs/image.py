@@ -6,14 +6,18 @@ Python as far as its script needs it, a shell, rclone. The script that is writte
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import sysconfig
+import tarfile
 from pathlib import Path
 
+from tests.images import TestImage
 from tests.kubernetes.cluster import images, programs
 from tests.kubernetes.csi.driver_image import libraries
+from tests.registry import Registry
 
 NAME = "micr.cloud.cn/cloudml/starfs-eci-mount:v1.4.1"
 _SCRIPT = Path(__file__).with_name("fluid_config_init.py")
@@ -40,6 +44,24 @@ def client_image(directory: Path) -> Path:
     links = {f"bin/{applet}": "busybox" for applet in (*images.APPLETS, "chmod")}
     links |= {"bin/python3": str(interpreter), "mount-starfs.sh": "/tmp/mount-starfs.sh"}
     return images.archive(directory, NAME, files, links=links, command=["/bin/sh"])
+
+
+def pushed(registry: Registry, archive: Path, name: str, *more: tuple[tarfile.TarInfo, bytes]) -> str:
+    """Push a Docker archive's image as `name`, with `more` in a layer of its own; returns its digest.
+
+    The registry has it without the host in its name, as a mirror does.
+    """
+    with tarfile.open(archive) as tar:
+        config, layer = (_read(tar, part) for part in ("config.json", "layer.tar"))
+    image = TestImage((layer,), json.loads(config)["config"], compress="")
+    repository, _, tag = name.partition("/")[2].rpartition(":")
+    return registry.push(repository, tag, image.with_layer(*more) if more else image)
+
+
+def _read(tar: tarfile.TarFile, name: str) -> bytes:
+    file = tar.extractfile(name)
+    assert file is not None
+    return file.read()
 
 
 def _run(*words: str) -> str:
