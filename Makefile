@@ -1,6 +1,6 @@
 # Two commands need nothing but Python >= 3.11 and make: `make demo` and `make test`.
 .POSIX:
-.PHONY: demo test test-kubernetes lint bench clean
+.PHONY: demo test test-kubernetes lint bench bench-kubernetes clean
 
 VENV = .venv
 BIN = $(VENV)/bin
@@ -23,6 +23,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/startup.py
+
+# On the cluster of KUBECONFIG, else on one made for the run; the embedded engine beside. Wants a quiet machine.
+bench-kubernetes: $(VENV)/.dev
+	$(BIN)/python -m bench.kubernetes $(BENCH_ARGS)
 
 $(VENV)/.demo: pyproject.toml tools/venv.sh
 	@sh tools/venv.sh $(VENV) demo

@@ -30,7 +30,7 @@ from headrace.roles import cluster_options, process
 from headrace.roles.certificates import ServedCertificate
 from headrace.roles.client_tools import cluster_tools
 from headrace.roles.controller import KINDS, SCOPES
-from headrace.roles.monitoring import Metrics, Readiness, monitoring_app
+from headrace.roles.monitoring import Metrics, Readiness, Requests, monitoring_app
 from headrace.roles.prerequisites import await_kinds
 from headrace.roles.serving import Server, bind
 from headrace.roles.web_options import API_OPTIONS, PLAIN_OPTIONS
@@ -65,7 +65,7 @@ async def main(settings: Settings) -> None:
             await await_kinds(cluster, KINDS, readiness.sayer("caches"))
             cache = Cache(cluster, SCOPES)
             webhooks = make_webhooks(cache, _trusted(settings))
-            collectors += [Metrics(cache), Answers(webhooks)]
+            collectors += [Metrics(cache), Answers(webhooks), Requests(cluster)]
             await _serve(settings, cluster, cache, webhooks, readiness, listener, tasks)
 
 

@@ -28,6 +28,7 @@ from headrace.cluster.controller import Group
 from headrace.cluster.fenced import Fenced
 from headrace.cluster.lease import Lease
 from headrace.cluster.protocol import Cluster
+from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.spread import EachNamespace
 from headrace.errors import Unavailable
 from headrace.install.names import CODE_PORT, CONTROLLER, server_hosts
@@ -38,7 +39,7 @@ from headrace.roles.aggregation import ReadsServer
 from headrace.roles.certificates import CertificateKeeper, ServedCertificate
 from headrace.roles.client_tools import cluster_tools
 from headrace.roles.keys import installation_key
-from headrace.roles.monitoring import Metrics, Readiness, monitoring_app
+from headrace.roles.monitoring import Metrics, Readiness, Requests, monitoring_app
 from headrace.roles.prerequisites import await_kinds, own_name
 from headrace.roles.projects import Projects
 from headrace.roles.serving import Server, bind
@@ -108,7 +109,7 @@ async def main(settings: Settings) -> None:
 
 
 async def _work(
-    settings: Settings, cluster: Cluster, readiness: Readiness, metrics: list[Any], listeners: list[socket]
+    settings: Settings, cluster: RemoteCluster, readiness: Readiness, metrics: list[Any], listeners: list[socket]
 ) -> None:
     say, clock = readiness.sayer("controllers"), SystemClock()
     await await_kinds(cluster, KINDS, say)
@@ -144,7 +145,7 @@ async def _work(
             ServingCertificates(leading, cache).controller(),
             keeper,
         ]
-        metrics.append(Metrics(cache, runnables, lease))
+        metrics += [Metrics(cache, runnables, lease), Requests(cluster)]
         say("It has not read the cluster yet.")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(serving.follow)

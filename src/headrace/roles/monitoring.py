@@ -17,6 +17,7 @@ from starlette.routing import Route
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Controller, Runnable
 from headrace.cluster.lease import Lease
+from headrace.cluster.remote import RemoteCluster
 
 STARTING = "It is starting."
 
@@ -69,6 +70,24 @@ class Metrics:
         for resource, count in self._cache.sizes().items():
             objects.add_metric([resource], count)
         yield objects
+
+
+class Requests:
+    """Collects what a process asks of the API server: whether it is us that the server is busy with."""
+
+    def __init__(self, cluster: RemoteCluster) -> None:
+        self._cluster = cluster
+
+    def collect(self) -> Iterable[Any]:
+        """Yield the one family there is."""
+        from prometheus_client.core import CounterMetricFamily
+
+        family = CounterMetricFamily(
+            "headrace_api_requests", "Requests the API server answered.", labels=["method", "resource", "status"]
+        )
+        for (method, resource, status), count in self._cluster.requests.items():
+            family.add_metric([method, resource, str(status)], count)
+        yield family
 
 
 def monitoring_app(readiness: Readiness, metrics: Callable[[], Iterable[Any]]) -> Starlette:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -88,6 +88,11 @@ class RemoteCluster:
     ) -> None:
         self.namespace = namespace
         self._http = Transport(client, on_warning or _log_warning)
+
+    @property
+    def requests(self) -> Mapping[tuple[str, str, int], int]:
+        """How many requests were answered, by method, resource (`pods`, `pods/status`) and status."""
+        return self._http.requests
 
     @classmethod
     def from_kubeconfig(

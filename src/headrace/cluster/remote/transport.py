@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
@@ -21,14 +22,19 @@ SLOWEST_UPLOAD_BYTES_PER_S = 1e6
 JSON_TYPE = "application/json"
 _WARNING = re.compile(r'299 \S+ "((?:[^"\\]|\\.)*)"')
 _decode_object = msgspec.json.Decoder(Json).decode
+_RESOURCE = re.compile(r"/(?:api|apis/[^/]+)/[^/]+/(?:namespaces/[^/]+/(?=[^/]+))?([^/]+)(?:/[^/]+(?:/([^/]+))?)?")
 
 
 class Transport:
-    """Talks to one server over one kept client. `on_warning` is given the sentences of `Warning` headers."""
+    """Talks to one server over one kept client. `on_warning` is given the sentences of `Warning` headers.
+
+    `requests` counts what was answered, by method, resource (`pods`, `pods/status`; empty for other paths) and status.
+    """
 
     def __init__(self, client: httpx2.AsyncClient, on_warning: Callable[[str], None]) -> None:
         self.client = client
         self.on_warning = on_warning
+        self.requests: Counter[tuple[str, str, int]] = Counter()
 
     async def send(
         self,
@@ -48,7 +54,7 @@ class Transport:
             headers["Content-Type"] = content_type
         with self.translating(f"{method} {path}", timeout_s), anyio.fail_after(timeout_s):
             response = await self.client.request(method, path, params=_given(query), content=content, headers=headers)
-        return self._checked(response)
+        return self._checked(response, path)
 
     async def call(self, method: str, path: str, **options: Any) -> Json:
         """Send a request and return the object that is answered."""
@@ -75,7 +81,7 @@ class Transport:
                         yield part
 
         try:
-            self._checked(response)
+            self._checked(response, path)
             async with aclosing(chunks()) as stream:
                 yield stream
         finally:
@@ -86,12 +92,19 @@ class Transport:
         """Return the context in which what goes wrong with the connection becomes Unavailable."""
         return failures_translated(str(self.client.base_url).rstrip("/"), what, timeout_s)
 
-    def _checked(self, response: httpx2.Response) -> httpx2.Response:
+    def _checked(self, response: httpx2.Response, path: str) -> httpx2.Response:
+        self.requests[response.request.method, resource_of(path), response.status_code] += 1
         for text in _WARNING.findall(",".join(response.headers.get_list("warning"))):
             self.on_warning(re.sub(r"\\(.)", r"\1", text))
         if response.status_code >= 400:
             raise refusal(response)
         return response
+
+
+def resource_of(path: str) -> str:
+    """Return the resource that a path names, with its subresource: `pods`, `pods/status`; empty for other paths."""
+    found = _RESOURCE.match(path)
+    return "/".join(filter(None, found.groups())) if found else ""
 
 
 def _given(query: Mapping[str, Any] | None) -> dict[str, Any]:
