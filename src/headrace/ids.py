@@ -6,6 +6,7 @@ that it was created" finds its own object again instead of making a second one.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 import secrets
@@ -54,6 +55,7 @@ def is_dns_1035_label(name: str) -> bool:
     return _DNS_1035_LABEL.fullmatch(name) is not None
 
 
+@functools.lru_cache(maxsize=4096)
 def dns_1035_name(source: str, *salt: str) -> str:
     """Map any object name to a DNS-1035 label of at most 63 characters.
 

@@ -30,13 +30,13 @@ def _object(old: Json, new: Json, path: str) -> Iterator[Json]:
 
 
 def _value(old: Any, new: Any, path: str) -> Iterator[Json]:
-    if _same(old, new):
+    if old is new:
         return
     if isinstance(old, dict) and isinstance(new, dict):
         yield from _object(old, new, path)
     elif isinstance(old, list) and isinstance(new, list) and old and len(new) >= len(old):
         yield from _list(old, new, path)
-    else:
+    elif not _same(old, new):
         yield {"op": "replace", "path": path, "value": new}
 
 

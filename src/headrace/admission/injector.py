@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from headrace.admission.choice import Choice, Offer, choose
-from headrace.admission.destination import Destination, destination, takes_now
+from headrace.admission.destination import Alike, Destination, alike, destination, takes_now
 from headrace.admission.occupancy import Occupancy
 from headrace.admission.review import Review, Trusted
 from headrace.cluster.cache import Cache
@@ -50,6 +50,9 @@ class PodInjector:
         self._pools = cache.reader(POOL)
         self._nodes = cache.reader(NODE)
         self._occupancy = Occupancy(cache)
+        self._groups: tuple[Alike, ...] | None = None
+        cache.subscribe(POOL, self._regroup)
+        cache.subscribe(NODE, self._regroup)
 
     async def admit(self, request: Review) -> Json | None:
         """Return the injected pod, or None when there is nothing to do. Raises Denied with the cure."""
@@ -63,9 +66,16 @@ class PodInjector:
         shared = [claim for claim in claims_mounted(pod.raw) if self._resolver.is_shared(Ref(pod.namespace, claim))]
         if not shared:
             return None
-        where = destination(pod, self._pools.list(), self._nodes.list())
+        if self._groups is None:
+            self._groups = alike(self._pools.list(), self._nodes.list())
+        where = destination(pod, self._pools.list(), self._groups)
         injected = self._placed(pod, where, request.warnings)
         return injected if injected is not pod.raw else None
+
+    def _regroup(self, old: Doc[Any] | None, new: Doc[Any] | None) -> None:
+        """Have nodes grouped anew; a node's heartbeat changes nothing that matters here."""
+        if old is None or new is None or old.labels != new.labels or old.spec != new.spec:
+            self._groups = None
 
     def _placed(self, pod: Doc[Any], where: Destination, warnings: list[str]) -> Json:
         """A pod that could land anywhere stays native, unless it names where else it may go and there is no room."""
@@ -74,7 +84,7 @@ class PodInjector:
         if not where.named:
             return self._native(pod, where)
         offers = {pool.name: self._offer(pod, pool) for pool in where.named}
-        home = self._rooms(pod, where.home)
+        home = self._rooms(pod, [node for node in self._nodes.list() if node.name in where.home])
         choice = choose(need(pod.raw), home, [offer for offer, _ in offers.values()])
         if choice.pool or not choice.has_room:
             warnings.append(f"Pod {_name(pod)}: {choice.why}{'' if choice.has_room else _ONCE}")

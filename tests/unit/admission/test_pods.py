@@ -204,6 +204,22 @@ async def test_a_taint_keeps_pods_from_the_cloud(world: World) -> None:
     assert requirement(await world.admit(tolerant))
 
 
+async def test_what_was_found_out_for_one_pod_is_found_out_anew_when_something_changed(world: World) -> None:
+    cloudy = pod(nodeSelector={NODE_POOL_LABEL: "cloud"})
+    first = await world.admit(cloudy)
+    world.cluster.seed(
+        THIN_RUNTIME_PROFILE,
+        obj(THIN_RUNTIME_PROFILE, "juicefs", spec={"fileSystemType": "starfs", "fuse": {"image": "starfs:2"}}),
+    )
+    second = await world.admit(cloudy)
+    assert first is not None
+    assert second is not None
+    assert [each["spec"]["initContainers"][0]["image"] for each in (first, second)] == ["starfs:1", "starfs:2"]
+    assert requirement(await world.admit(pod()))
+    world.put(pool("cloud", "native"))
+    assert await world.admit(pod()) is None
+
+
 async def test_a_node_that_is_not_ready_now_is_still_a_place_to_come_to(world: World) -> None:
     world.put(node("own-1", {"node-restriction.kubernetes.io/headrace-pool": "own"}, "node.kubernetes.io/not-ready"))
     assert not is_injected(await world.admit(pod()))
