@@ -85,6 +85,9 @@ class Pulling:
 
     async def _get(self, pod: PodSpec, container: Container, attempt: int) -> None:
         name, mine = container.image, self._record.of(container.name)
+        if self._shared.surroundings.relocates:
+            self._trouble(pod, container, ERR_IMAGE_PULL, _needs_namespaces(name, self._shared.surroundings.relocates))
+            return
         try:
             wanted = reference.parse(name)
         except InvalidSpec as error:
@@ -155,6 +158,13 @@ class Pulling:
 
 class _NeverPull(Exception):
     """The policy is Never, and the image is not here for this pod."""
+
+
+def _needs_namespaces(image: str, why: str) -> str:
+    return (
+        f"image {image!r} needs user namespaces, since a container of it has a root of its own: {why}. Enable them "
+        "(headrace doctor says how), or use image host, which is this machine's file system."
+    )
 
 
 def _duration(seconds: float) -> str:

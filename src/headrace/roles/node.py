@@ -23,6 +23,7 @@ from headrace.engine.pki import Authority
 from headrace.node.agent import Agent
 from headrace.node.config import NodeConfig, measured_capacity
 from headrace.node.guard import CertificateAuthenticator, UserAuthorizer
+from headrace.node.images.registries import Mirror
 from headrace.node.world import WorldClient
 from headrace.roles import process, settings_file
 from headrace.roles.bootstrap import CLOUD_TAINT
@@ -98,6 +99,7 @@ def _config(name: str, home: Home, settings: UpSettings, port: int) -> NodeConfi
         capacity=capacity,
         labels={NODE_POOL_LABEL: name, **({"type": "virtual-kubelet"} if name == CLOUD else {})},
         taints=[CLOUD_TAINT] if name == CLOUD else [],
+        mirrors=[Mirror.parse(text) for text in settings.mirrors],
         port=port,
         base_environment={"PATH": settings.path or os.defpath, "HOME": "/tmp", "LANG": "C.UTF-8"},
     )

@@ -23,12 +23,17 @@ class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class UpSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """One installation. `path` is the PATH of its processes, where storage clients are looked for."""
+    """One installation.
+
+    `path` is the PATH of its processes, where storage clients are looked for; `mirrors` are registries' mirrors, written
+    `PREFIX=URL`.
+    """
 
     port: int
     own: Capacity
     cloud: Capacity
     path: str = ""
+    mirrors: tuple[str, ...] = ()
 
     @property
     def server(self) -> str:

@@ -18,6 +18,17 @@ from headrace.spec.kind import Json
 
 TABLE = "supervisor.json"
 _WORLD_PREFIX = "world-"
+_WAYS_OUT = (
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "https_proxy",
+    "http_proxy",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
+"""Variables that say how registries are reached, and who vouches for them."""
 
 
 def world_process(node: str) -> str:
@@ -33,7 +44,7 @@ def environment(home: Home) -> dict[str, str]:
         HOME_VARIABLE: str(home.root),
         "HOME": os.environ.get("HOME", "/"),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
-        **{name: os.environ[name] for name in ("PYTHONPATH", "TZ") if name in os.environ},
+        **{name: os.environ[name] for name in ("PYTHONPATH", "TZ", *_WAYS_OUT) if name in os.environ},
     }
 
 

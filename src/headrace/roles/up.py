@@ -12,10 +12,13 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from headrace.errors import Conflict, EngineFailed, InvalidSpec, Unsupported
+from headrace.node.images.registries import Mirror
 from headrace.roles import settings_file, supervision
 from headrace.roles.settings_file import NODES, Capacity, UpSettings
 from headrace.roles.supervision import processes
@@ -29,14 +32,26 @@ __all__ = ["Capacity", "processes", "purge", "start", "stop"]
 
 _READY_WITHIN_S = 45
 _MAIN_PORT = 6443
+NO_MIRRORS = "none"
 _KEPT = "{}; its settings stay as they are."
 
 
-def start(home: Home, *, port: int, own: Capacity, cloud: Capacity, progress: Callable[[str], None]) -> Json:
+def start(
+    home: Home,
+    *,
+    port: int,
+    own: Capacity,
+    cloud: Capacity,
+    mirrors: Sequence[str] = (),
+    progress: Callable[[str], None],
+) -> Json:
     """Start everything, or find it running; return where it is. Idempotent.
 
+    Args:
+        mirrors: where nodes look for images first, as `PREFIX=URL`; none leaves those of the last time, `none` has none.
+
     Raises:
-        InvalidSpec: a capacity is no quantity.
+        InvalidSpec: a capacity is no quantity, or a mirror is none.
         Conflict: the port is taken, or it runs already with other settings.
         EngineFailed: something did not become ready; the sentence names it and its log.
     """
@@ -47,11 +62,16 @@ def start(home: Home, *, port: int, own: Capacity, cloud: Capacity, progress: Ca
             hint="Run it in a Linux container or virtual machine, or use a cluster with --kubeconfig.",
         )
     _check(own, cloud)
+    wanted = [text for text in mirrors if text != NO_MIRRORS]
+    for text in wanted:
+        Mirror.parse(text)
     running = processes(home)
     if running and all(process["state"] == "ready" for process in running):
         return _started(home, _kept(home, port), began_s, [_KEPT.format("It was running already")])
     left = _left(home)
     settings = _kept(home, port) if left else _settings(home, port, own, cloud)
+    if mirrors and not left:
+        settings = msgspec.structs.replace(settings, mirrors=tuple(wanted))
     home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     settings_file.write(home, settings)
     supervision.supervise(home, _table(home))
@@ -101,11 +121,13 @@ def _check(*capacities: Capacity) -> None:
 
 
 def _settings(home: Home, port: int, own: Capacity, cloud: Capacity) -> UpSettings:
-    """Keep the port of the last time when none is asked for, so that kubeconfigs made then still work."""
+    """Keep port and mirrors of the last time: kubeconfigs made then still work, and images are found where they were."""
     known = settings_file.read(home) if (home.root / settings_file.SETTINGS).is_file() else None
     wanted = port or (known.port if known else 0)
     chosen = _free_port(wanted, is_strict=bool(port))
-    return UpSettings(port=chosen, own=own, cloud=cloud, path=supervision.environment(home)["PATH"])
+    mirrors = known.mirrors if known else ()
+    path = supervision.environment(home)["PATH"]
+    return UpSettings(port=chosen, own=own, cloud=cloud, path=path, mirrors=mirrors)
 
 
 def _kept(home: Home, port: int) -> UpSettings:

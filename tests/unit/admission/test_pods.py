@@ -205,7 +205,7 @@ async def test_a_taint_keeps_pods_from_the_cloud(world: World) -> None:
 
 
 async def test_what_was_found_out_for_one_pod_is_found_out_anew_when_something_changed(world: World) -> None:
-    cloudy = pod(nodeSelector={NODE_POOL_LABEL: "cloud"})
+    cloudy = pod(nodeSelector={"node-restriction.kubernetes.io/headrace-pool": "cloud"})
     first = await world.admit(cloudy)
     world.cluster.seed(
         THIN_RUNTIME_PROFILE,

@@ -46,6 +46,12 @@ def _home(given: Path | None) -> Home:
     metavar="SIZE",
     help="Memory that may be rented in the cloud pool at once.",
 )
+@click.option(
+    "--mirror",
+    multiple=True,
+    metavar="PREFIX=URL",
+    help="Where nodes look for images of a registry first, such as docker.io=https://mirror.example; repeatable. Kept until others are given; `none` has none.",
+)
 @output_option
 def up(
     home: Path | None,
@@ -54,6 +60,7 @@ def up(
     own_memory: str | None,
     cloud_cpu: str,
     cloud_memory: str,
+    mirror: tuple[str, ...],
     output: str,
 ) -> None:
     """Start Headrace on this machine.
@@ -69,6 +76,7 @@ def up(
             port=port,
             own=Capacity(own_cpu, own_memory),
             cloud=Capacity(cloud_cpu, cloud_memory),
+            mirrors=mirror,
             progress=lambda text: click.echo(text, err=True) if output == "table" else None,
         )
     except KeyboardInterrupt:

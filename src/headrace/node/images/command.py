@@ -27,12 +27,16 @@ def environment(config: ImageConfig, home: str) -> dict[str, str]:
 
 def working_directory(config: ImageConfig) -> str:
     """Return the image's working directory; relative ones are below `/`."""
-    return posixpath.normpath("/" + config.working_dir)
+    return _absolute(config.working_dir)
 
 
 def volumes(config: ImageConfig) -> list[str]:
     """Return the absolute paths that the image calls volumes."""
-    return [path for path in dict.fromkeys(posixpath.normpath("/" + one) for one in config.volumes) if path != "/"]
+    return [path for path in dict.fromkeys(map(_absolute, config.volumes)) if path != "/"]
+
+
+def _absolute(path: str) -> str:
+    return posixpath.normpath("/" + path.lstrip("/"))
 
 
 def stop_signal(text: str) -> int:

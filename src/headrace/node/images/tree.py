@@ -137,6 +137,8 @@ class Tree:
 
     @contextmanager
     def _parent(self, parts: tuple[str, ...], *, make: bool = True) -> Iterator[tuple[int, str]]:
+        if not parts:
+            raise BadEntry("an entry stands for the image's root, which is a directory")
         fd = self._open(parts[:-1], make=make)
         try:
             yield fd, parts[-1]
