@@ -33,7 +33,7 @@ from headrace.node import certificates
 from headrace.node.images.registries import Mirror
 from headrace.roles import joined_file, said, supervision
 from headrace.roles.joined_file import CERTIFICATE_S, CLIENT_CERTIFICATE, PROCESS, WORLD, JoinedNode
-from headrace.roles.serving import bind
+from headrace.roles.serving import bind_for
 from headrace.sandbox import unprivileged
 from headrace.sandbox.client import Client
 from headrace.sandbox.wire import Refusal
@@ -217,7 +217,7 @@ def _address_towards(server: str) -> str:
 def _free_port(address: str) -> int:
     for port in (KUBELET_PORT, 0):
         try:
-            with bind(port, address) as listener:
+            with bind_for(port, address) as listener:
                 return int(listener.getsockname()[1])
         except Conflict:
             continue

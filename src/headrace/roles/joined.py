@@ -27,11 +27,13 @@ from headrace.node.config import NodeConfig, measured_capacity
 from headrace.node.images.registries import Mirror
 from headrace.node.world import WorldClient
 from headrace.roles import joined_file, process
+from headrace.roles.client_authority import ClientAuthority
 from headrace.roles.driver import Install, make_driver, static_programs
-from headrace.roles.joined_endpoint import JoinedEndpoint
+from headrace.roles.endpoint import Endpoint, EndpointTls, delegated
+from headrace.roles.joined_certificate import serving_certificate
 from headrace.roles.joined_file import CLIENT_CERTIFICATE, WORLD, JoinedNode
 from headrace.roles.said import Said
-from headrace.roles.serving import bind
+from headrace.roles.serving import bind_for
 from headrace.settings import Home
 from headrace.spec.names import NODE_TYPE_LABEL, VIRTUAL_NODE_TYPE
 
@@ -44,7 +46,7 @@ async def main(home: Home) -> None:
     said = Said(home.root / "run" / "said.json")
     home.ready(joined_file.PROCESS).unlink(missing_ok=True)
     clock = SystemClock()
-    listener = bind(node.port, node.address, listens=False)
+    listener = bind_for(node.port, node.address)
     client_file = home.identity / CLIENT_CERTIFICATE
     if certificates.ended(client_file, clock.now()):
         raise Denied(
@@ -80,10 +82,16 @@ async def main(home: Home) -> None:
             say=functools.partial(said.say, "credential"),
             renewed=transport.renew,
         )
-        endpoint = JoinedEndpoint(node, home, cluster, clock, listener, said)
+        tls = EndpointTls()
+        serving = serving_certificate(node, home, cluster, clock, tls, said)
+        callers = ClientAuthority(cluster, tls.trust, functools.partial(said.say, "callers"))
+        authenticator, authorizer = delegated(cluster, clock)
+        endpoint = Endpoint(node.name, listener, tls, authenticator=authenticator, authorizer=authorizer)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(driver.run)
             tasks.start_soon(identity.run)
+            tasks.start_soon(serving.run)
+            tasks.start_soon(callers.run)
             tasks.start_soon(_say_when_ready, agent, home)
             await agent.run(endpoint.serve)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import socket
 import ssl
@@ -16,12 +17,8 @@ Scope = Any
 App = Callable[[Any, Any, Any], Awaitable[None]]
 
 
-def bind(port: int, host: str = "127.0.0.1", *, listens: bool = True) -> socket.socket:
-    """Return a listening socket; raises Conflict when the port is taken. An empty host is every address there is.
-
-    Args:
-        listens: else the port is only kept, and whoever connects is refused until somebody serves it.
-    """
+def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
+    """Return a listening socket; raises Conflict when the port is taken. An empty host is every address there is."""
     family = socket.AF_INET6 if ":" in host or (not host and socket.has_dualstack_ipv6()) else socket.AF_INET
     listener = socket.socket(family)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -35,9 +32,21 @@ def bind(port: int, host: str = "127.0.0.1", *, listens: bool = True) -> socket.
             "Free it, or choose another: headrace up --port" if host == "127.0.0.1" else "Free it, or choose another."
         )
         raise Conflict(f"Port {port} cannot be used: {error.strerror}.", hint=hint) from error
-    if listens:
-        listener.listen(256)
+    listener.listen(256)
     return listener
+
+
+def bind_for(port: int, host: str) -> socket.socket:
+    """Return a socket that listens where others find this machine at `host`.
+
+    That is at this address only, or at all addresses where it is another machine's, such as a router's that leads here.
+    """
+    try:
+        return bind(port, host)
+    except Conflict as error:
+        if getattr(error.__cause__, "errno", None) != errno.EADDRNOTAVAIL:
+            raise
+        return bind(port, "")
 
 
 class Server(uvicorn.Server):
