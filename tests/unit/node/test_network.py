@@ -70,7 +70,7 @@ def test_a_peer_is_a_living_pod_with_an_address(make_pod: MakePod) -> None:
     raw = make_pod("app", hostname="w-0", subdomain="gang")
     assert Peer.of(raw) is None
     raw["status"] = {"podIP": "127.64.0.7", "phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
-    assert Peer.of(raw) == Peer("127.64.0.7", "w-0", "gang", {}, True)
+    assert Peer.of(raw) == Peer("127.64.0.7", "w-0", "gang", {}, True, "uid-1")
     raw["status"]["phase"] = "Failed"
     assert Peer.of(raw) is None
 
