@@ -54,6 +54,10 @@ class Registry:
         return push(self.url, repository, tag, *images, auth=self.auth)
 
     def start(self) -> None:
+        with as_real_user():
+            self._start()
+
+    def _start(self) -> None:
         settings = str(self.directory / "registry.yml")
         with (self.directory / "registry.log").open("ab") as log:
             self._process = subprocess.Popen([self._program, "serve", settings], stdout=log, stderr=log)
@@ -70,14 +74,31 @@ class Registry:
 
     def stop(self) -> None:
         if self._process is not None:
-            self._process.kill()
+            with as_real_user():
+                self._process.kill()
             self._process.wait()
             self._process = None
 
-    def blob(self, digest: str) -> Path:
-        """Return the file of a blob in the registry's storage."""
+    def tamper(self, digest: str) -> None:
+        """Change the last byte of a blob in the registry's storage."""
         text = digest.partition(":")[2]
-        return self.directory / "storage/docker/registry/v2/blobs/sha256" / text[:2] / text / "data"
+        file = self.directory / "storage/docker/registry/v2/blobs/sha256" / text[:2] / text / "data"
+        with as_real_user():
+            content = file.read_bytes()
+            file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+
+
+@contextmanager
+def as_real_user() -> Iterator[None]:
+    """Be root again for a while, in a test whose effective user is the node's."""
+    user, group = os.geteuid(), os.getegid()
+    os.seteuid(os.getuid())
+    os.setegid(os.getgid())
+    try:
+        yield
+    finally:
+        os.setegid(group)
+        os.seteuid(user)
 
 
 @contextmanager

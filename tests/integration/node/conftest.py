@@ -22,7 +22,7 @@ from headrace.node.volumes.places import PodPlace
 from headrace.node.world import WorldClient
 from headrace.sandbox.testing import RunningWorld, missing_features, running_world
 from headrace.spec.kind import Doc, Json, Ref
-from headrace.spec.kinds import POD
+from headrace.spec.kinds import NODE, POD
 
 _WITHIN_S = 20.0
 _NOBODY = 65534
@@ -79,6 +79,10 @@ class LiveNode:
     def pod(self, name: str = "p") -> Json | None:
         raw: Json | None = self.cluster._table(POD).objects.get(Ref("ns", name))
         return raw
+
+    def node(self) -> Json:
+        """The Node object."""
+        return self.cluster._table(NODE).objects[Ref("", "own")]
 
     def entry(self, container: str, name: str = "p") -> Json:
         status = (self.pod(name) or {}).get("status", {})

@@ -37,7 +37,10 @@ _CHUNK_BYTES = 256 * 1024
 _MOST_HEADER_BYTES = 2**20
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BROKEN = (tarfile.TarError, zlib.error, zstd.ZstdError, gzip.BadGzipFile, EOFError, ValueError, OverflowError)
-_NO_NAME = frozenset({errno.ENAMETOOLONG, errno.EFBIG, errno.ELOOP})
+_OF_THE_MACHINE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR}
+)
+"""Failures that say nothing of the layer; any other is one that a good layer does not cause."""
 _NO_MARKS = frozenset({errno.EOPNOTSUPP, errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS})
 
 
@@ -87,7 +90,7 @@ def unpack(blob: Path, diff_id: str, into: Path, check: Callable[[], None]) -> L
                     f"Layer {diff_id} is no tar that can be read: {error}.", hint="Build and push the image again."
                 ) from error
             except OSError as error:
-                if error.errno not in _NO_NAME:
+                if error.errno in _OF_THE_MACHINE:
                     raise
                 raise InvalidSpec(
                     f"Layer {diff_id} cannot be unpacked: {error}.", hint="Build the image again."

@@ -137,8 +137,8 @@ class Repository:
             response = await self._send(method, url, {**headers, **({"Authorization": used} if used else {})})
             if response.status_code == 401 and not was_asked:
                 was_asked = True
-                await response.aclose()
                 if await self._authorize(response, used):
+                    await response.aclose()
                     continue
             if response.status_code not in _AGAIN or tries == len(_PAUSES_S):
                 return response

@@ -40,10 +40,10 @@ class Tree:
         """Give directories their times, which writing into them has changed, and let go of the tree."""
         for parts, mtime in reversed(self._directories):
             try:
-                with self._parent(parts) as (parent, name):
+                with self._parent(parts, make=False) as (parent, name):
                     os.utime(name, (mtime, mtime), dir_fd=parent, follow_symlinks=False)
-            except OSError:
-                continue  # a later entry has taken its place
+            except (OSError, BadEntry, OverflowError):
+                continue  # a later entry has taken its place, or it is a time that no file system knows
         os.close(self._root)
 
     # -- entries -----------------------------------------------------------------------------------------------------
