@@ -13,7 +13,7 @@ from headrace.cluster.cache import Cache
 from headrace.data.injection import inject
 from headrace.data.modes.catalogue import NATIVE
 from headrace.data.modes.mode import Capabilities
-from headrace.data.modes.native import pin
+from headrace.data.modes.native import follow, pin
 from headrace.data.resolve import Resolver, claims_mounted
 from headrace.data.verify.pod import mode_of
 from headrace.errors import Denied, HeadraceError
@@ -126,7 +126,10 @@ class PodInjector:
     def _native(self, pod: Doc[Any], where: Destination) -> Json:
         """Keep it away from the nodes it could come to and where nothing would mount its claims."""
         expressions = tuple(_avoids(pool) for pool in where.strangers)
-        return pin(pod.raw, Capabilities(native_nodes=expressions))
+        plain = {
+            claim for claim in claims_mounted(pod.raw) if self._resolver.is_datasets_own(Ref(pod.namespace, claim))
+        }
+        return pin(follow(pod.raw, plain), Capabilities(native_nodes=expressions))
 
     def _foreign(self, pod: Doc[Any], where: Destination) -> Json:
         asked = where.strangers or self._all_strangers(pod)

@@ -233,22 +233,21 @@ class NodeVolumes:
         answer = NOBODY_LOOKED
         with anyio.move_on_after(self._deadline.served_within_s):
             async with self._mounts.following(wanted) as latest:
-                while True:
+                while not answer.failed:
                     answer = latest()
                     data = await self._data_of(wanted, answer.client_uid)
                     if data:
                         return data
-                    if answer.failed:
-                        raise Unavailable(
-                            f"{wanted} cannot be mounted on this node: {answer.message}",
-                            hint=f"kubectl get nodemount {self._mounts.name(wanted)} shows how it is.",
-                        )
                     await anyio.sleep(_LOOK_EVERY_S)
+        what = "cannot be mounted on this node:" if answer.failed else f"was not served within {self._within}."
         raise Unavailable(
-            f"{wanted} was not served within {self._deadline.served_within_s:g} s. "
-            f"{answer.message or 'No controller has answered.'}",
+            f"{wanted} {what} {answer.message or 'No controller has answered.'}",
             hint=f"kubectl get nodemount {self._mounts.name(wanted)} shows how it is.",
         )
+
+    @property
+    def _within(self) -> str:
+        return f"{self._deadline.served_within_s:g} s"
 
     async def _show(self, data: str, target: str, *, read_only: bool) -> None:
         """Show the client's mount at `target`, on top of a dead one where there is one."""

@@ -68,6 +68,11 @@ class Resolver:
         behind = self._behind(doc) if doc is not None else None
         return allowed_pools(doc, self._datasets.get(behind) if behind is not None else None)
 
+    def is_datasets_own(self, claim: Ref) -> bool:
+        """Tell whether a claim is there and a plain Dataset made it for itself."""
+        doc = self._claims.get(claim)
+        return doc is not None and bool(owning_dataset(doc))
+
     def datasets_of(self, pod: Json) -> Mapping[str, ResolvedDataset]:
         """Return the datasets of a pod's claims, by claim; ordinary and missing claims are left out.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from headrace.install.installation import Installation
 from headrace.install.names import DRIVER_ROLE, NODE_PLUGIN
+from headrace.install.policies import own_node_only
 from headrace.install.rbac import account, bound, cluster_role, rule
 from headrace.install.workloads import api_server_variables, selector
 from headrace.spec.kind import Json
@@ -37,6 +38,7 @@ def node_plugin(installation: Installation) -> list[Json]:
         account(NODE_PLUGIN, home),
         cluster_role(DRIVER_ROLE, DRIVER_EVERYWHERE),
         bound(DRIVER_ROLE, DRIVER_ROLE, NODE_PLUGIN, home),
+        *own_node_only(NODE_PLUGIN, home),
         _daemon_set(installation),
     ]
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from headrace.spec.kind import Json
 from headrace.spec.names import (
     HEADRACE_GROUP,
+    HEADRACE_VERSION,
     MATERIALISE_PREFIX,
     PVC_PROTECTION_FINALIZER,
     RUNTIME_PROFILE_LABEL,
@@ -19,10 +20,11 @@ from headrace.spec.names import (
 )
 
 API = "admissionregistration.k8s.io/v1"
-CLIENTS_POLICY, DEBUGGING_POLICY, CLAIMS_POLICY = (
+CLIENTS_POLICY, DEBUGGING_POLICY, CLAIMS_POLICY, NODE_MOUNTS_POLICY = (
     "headrace-clients",
     "headrace-debugging",
     "headrace-claims",
+    "headrace-node-mounts",
 )
 _EXEMPT = (
     f'authorizer.group("{HEADRACE_GROUP}").resource("policies").namespace(request.namespace).check("bypass").allowed()'
@@ -31,6 +33,7 @@ _OF_KUBERNETES = '["system:kube-controller-manager", "system:serviceaccount:kube
 
 
 def _is_client(name: str) -> str:
+    """Of a container, or of a pod that is nothing but a client."""
     return f'{name}.startsWith("{SIDECAR_PREFIX}") || {name}.startsWith("{MATERIALISE_PREFIX}")'
 
 
@@ -40,15 +43,16 @@ def policies() -> list[Json]:
         *_policy(
             CLIENTS_POLICY,
             {"apiGroups": [""], "resources": ["pods/exec", "pods/attach"], "operations": ["CONNECT"]},
-            f"!has(object.container) || !({_is_client('object.container')})",
+            f"!({_is_client('request.name')}) && (!has(object.container) || !({_is_client('object.container')}))",
             "This container is a dataset's client and holds its storage's secret. Read what it says with kubectl logs.",
         ),
         *_policy(
             DEBUGGING_POLICY,
             {"apiGroups": [""], "resources": ["pods/ephemeralcontainers"], "operations": ["UPDATE"]},
-            "!has(object.spec.ephemeralContainers) || object.spec.ephemeralContainers.all(c, "
+            f"!({_is_client('request.name')}) && "
+            "(!has(object.spec.ephemeralContainers) || object.spec.ephemeralContainers.all(c, "
             f"!(has(c.targetContainerName) && ({_is_client('c.targetContainerName')})) && "
-            f"!(has(c.volumeMounts) && c.volumeMounts.exists(m, {_is_client('m.name')})))",
+            f"!(has(c.volumeMounts) && c.volumeMounts.exists(m, {_is_client('m.name')}))))",
             "A debugging container may not join a dataset's client, nor mount what is the client's: its storage's "
             "secret is there. Debug the container of the app.",
         ),
@@ -69,12 +73,43 @@ def policies() -> list[Json]:
     ]
 
 
+def own_node_only(account: str, namespace: str) -> list[Json]:
+    """Return the policy that keeps each volume driver to the NodeMounts of its own node: the token says which that is.
+
+    Source: Kubernetes documentation, "Service account token node information", since 1.30 as are these policies.
+    """
+    node = 'request.userInfo.extra[?"authentication.kubernetes.io/node-name"][0].orValue("")'
+    asked = '(request.operation == "DELETE" ? oldObject : object).spec.nodeName'
+    return _policy(
+        NODE_MOUNTS_POLICY,
+        {
+            "apiGroups": [HEADRACE_GROUP],
+            "resources": ["nodemounts"],
+            "operations": ["CREATE", "UPDATE", "DELETE"],
+            "apiVersions": [HEADRACE_VERSION],
+            "scope": "Cluster",
+        },
+        f'{node} != "" && {asked} == {node}',
+        "A node's volume driver asks for mounts on its own node only.",
+        when=[
+            {
+                "name": "driver",
+                "expression": f'request.userInfo.username == "system:serviceaccount:{namespace}:{account}"',
+            }
+        ],
+        has_exemptions=False,
+    )
+
+
 def _holds(claim: str) -> str:
     return f'(has({claim}.metadata.finalizers) && "{PVC_PROTECTION_FINALIZER}" in {claim}.metadata.finalizers)'
 
 
-def _policy(name: str, rule: Json, holds: str, message: str, *, when: Sequence[Json] = ()) -> list[Json]:
-    rules = [{**rule, "apiVersions": ["v1"], "scope": "Namespaced"}]
+def _policy(
+    name: str, rule: Json, holds: str, message: str, *, when: Sequence[Json] = (), has_exemptions: bool = True
+) -> list[Json]:
+    exempt = [{"name": "not-exempt", "expression": f"!{_EXEMPT}"}] if has_exemptions else []
+    rules = [{"apiVersions": ["v1"], "scope": "Namespaced", **rule}]
     spec: Json = {
         "failurePolicy": "Fail",
         "matchConstraints": {
@@ -83,7 +118,7 @@ def _policy(name: str, rule: Json, holds: str, message: str, *, when: Sequence[J
             "objectSelector": {},
             "resourceRules": rules,
         },
-        "matchConditions": [*when, {"name": "not-exempt", "expression": f"!{_EXEMPT}"}],
+        "matchConditions": [*when, *exempt],
         "validations": [{"expression": holds, "message": message, "reason": "Forbidden"}],
     }
     meta = {"name": name}

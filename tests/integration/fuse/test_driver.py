@@ -355,6 +355,24 @@ async def test_a_killed_client_is_replaced_and_running_pods_read_on(site: Site) 
     assert await site.fuse_mounts() == []
 
 
+async def test_a_pod_that_goes_after_a_healing_takes_nobody_elses_mount_along(site: Site) -> None:
+    driver = site.driver()
+    async with tended(driver):
+        one, two = await site.use(driver, "one"), await site.use(driver, "two")
+        await site.app(one, "open('/data/file', 'w').write('content')")
+        await site.kill_client()
+
+        async def healed() -> bool:
+            return await site.app(two, "print(open('/data/file').read())") == (0, "content\n")
+
+        await until(healed, "both see the new client's mount")
+        await driver.unpublish(volume_id="v", target=one)
+        assert await healed()
+        await driver.unpublish(volume_id="v", target=two)
+        await driver.unstage(volume_id="v")
+    assert await site.fuse_mounts() == []
+
+
 async def test_a_new_agent_goes_on_with_what_the_killed_one_left(site: Site) -> None:
     target = await site.use(site.driver(), "one")
     await site.app(target, "open('/data/file', 'w').write('kept')")

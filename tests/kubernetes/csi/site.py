@@ -7,6 +7,7 @@ images made here, in a namespace that Pod Security holds to *restricted*.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -208,10 +209,24 @@ class Site:
         return self.kubectl("exec", "-n", self.namespace, pod, "-c", container, "--", *argv)
 
     def kubectl(self, *words: str) -> subprocess.CompletedProcess[str]:
-        kubectl = Path(sysconfig.get_path("scripts"), "kubectl")
-        return subprocess.run(
-            [kubectl, "--kubeconfig", self.access.kubeconfig, *words], capture_output=True, text=True, timeout=60
+        return subprocess.run([*self._kubectl, *words], capture_output=True, text=True, timeout=90)
+
+    @property
+    def _kubectl(self) -> list[str | Path]:
+        return [Path(sysconfig.get_path("scripts"), "kubectl"), "--kubeconfig", self.access.kubeconfig]
+
+    def following(self, pod: str) -> Callable[[], str]:
+        """Follow what a pod says, also while it ends; returns what waits for its end and returns it all."""
+        process = subprocess.Popen(
+            [*self._kubectl, "logs", "-f", "-n", self.namespace, pod, "-c", "main"], stdout=subprocess.PIPE, text=True
         )
+        said: list[str] = []
+
+        def whole() -> str:
+            said.append(process.communicate(timeout=60)[0])
+            return "".join(said)
+
+        return functools.cache(whole)
 
     def events(self, name: str) -> str:
         """Return what the kubelet says about a pod."""
@@ -262,11 +277,15 @@ class Site:
         """Return what is left of shared mounts of this namespace: requests, the driver's notes, mounts, volumes."""
         items = self.access.call("GET", NODE_MOUNTS)["items"]
         found = [each["metadata"]["name"] for each in items if each["spec"]["dataset"]["namespace"] == self.namespace]
-        place = "/var/lib/kubelet/plugins/fuse.headrace.io/driver/shared"
-        found += self.on_node("sh", "-c", f"grep -l {self.namespace} {place}/* 2>/dev/null || true").split()
+        found += self.shared_notes()
         volumes = self.access.call("GET", "/api/v1/persistentvolumes")["items"]
         claims = [(volume["metadata"]["name"], volume["spec"].get("claimRef") or {}) for volume in volumes]
         return found + [name for name, claim in claims if claim.get("namespace") == self.namespace]
+
+    def shared_notes(self) -> list[str]:
+        """Return what the driver keeps on the node of shared mounts of this namespace."""
+        place = "/var/lib/kubelet/plugins/fuse.headrace.io/driver/shared"
+        return self.on_node("sh", "-c", f"grep -l {self.namespace} {place}/* 2>/dev/null || true").split()
 
     def node_mounts(self) -> list[Json]:
         """Return the NodeMounts of this namespace's Datasets."""

@@ -1,7 +1,7 @@
 """csi-sanity, the conformance test of Kubernetes' storage group, against the driver's Identity and Node services.
 
 It needs volumes to publish: a controller beside the driver (tests/integration/fuse/node_plugin.py) "creates" inline
-volumes of a pod. Snapshots, groups, expansion and staging are not the driver's, and csi-sanity skips them.
+volumes of a pod, or PersistentVolumes whose client serves already. Snapshots, groups, expansion and staging are not the driver's, and csi-sanity skips them.
 """
 
 from __future__ import annotations
@@ -39,19 +39,27 @@ def _build(into: Path) -> None:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path) -> Iterator[Plugin]:
+def plugin(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Plugin]:
     if not IS_ROOT:
         pytest.skip("the driver of a real node is root")
     with tempfile.TemporaryDirectory(prefix="hr-fuse-", dir="/var/tmp") as place:
-        made = Plugin(Path(place), compiled(tmp_path / "programs"))
+        os.chmod(place, 0o755)
+        (Path(place) / "storage").mkdir()
+        (Path(place) / "storage" / "file").write_text("content")
+        made = Plugin(Path(place), compiled(tmp_path / "programs"), request.param)
+        if request.param == "persistent":
+            for role in ("data", "socket"):
+                made.publish(role)
+            made.serve()
         yield made
         made.close()
 
 
-def test_csi_sanity_finds_nothing(plugin: Plugin) -> None:
+@pytest.mark.parametrize(("plugin", "pod"), [("inline", "u1"), ("persistent", "u2")], indirect=["plugin"])
+def test_csi_sanity_finds_nothing(plugin: Plugin, pod: str) -> None:
     sanity = made_or_skipped(_csi_sanity)
-    place = plugin.directory / "pods" / "u1"
-    place.mkdir(parents=True)
+    place = plugin.directory / "pods" / pod
+    place.mkdir(parents=True, exist_ok=True)
     options = {
         "csi.endpoint": plugin.socket,
         "csi.controllerendpoint": f"unix://{plugin.directory}/controller.sock",

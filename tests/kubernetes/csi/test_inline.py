@@ -28,6 +28,10 @@ while :; do
   now=$(cat /data/file 2>&1); test "$now" = "$last" || echo "$now"; last="$now"; sleep 0.2 2>/dev/null || sleep 1
 done
 """
+# Ends two seconds after it is told to: its client must outlive it.
+READS_TO_ITS_END = (
+    'trap "sleep 2; cat /data/file && echo read to the end; exit 0" TERM; echo ready; while :; do sleep 0.2; done'
+)
 DATA = {"set": {"mountPath": "/data"}}
 
 
@@ -203,6 +207,30 @@ def test_a_driver_that_is_restarted_disturbs_no_reader_and_clients_wait_for_it(s
     says(site, "p", "content")
     assert site.ends("new") == "Succeeded", site.events("new")
     assert site.logs("p").splitlines()[0] == "content"
+
+
+def test_other_users_read_and_a_group_writes_where_the_client_grants_it(site: Site) -> None:
+    command = WRITABLE[2].replace("--config", "--gid 2000 --umask 002 --config")
+    dataset = site.dataset("set", ("sh", "-c", command), writable=True)
+    script = "echo x > /data/new && cat /data/new; ls -ln /data/new | tr -s ' ' | cut -d' ' -f3,4"
+    for name, groups in (("member", [2000]), ("stranger", [3000])):
+        user = {"runAsUser": 1000, "runAsGroup": 1000, "supplementalGroups": groups, "fsGroup": groups[0]}
+        pod = site.pod(name, script, DATA, dataset, securityContext=user)
+        del pod["spec"]["containers"][0]["securityContext"]["runAsUser"]
+        site.run(pod)
+        assert site.ends(name) == "Succeeded", (site.events(name), site.logs(name))
+    assert site.logs("member") == "x\n65534 2000\n"
+    assert "Permission denied" in site.logs("stranger")
+
+
+def test_an_app_that_is_evicted_reads_to_its_end(site: Site) -> None:
+    dataset = site.dataset("set", RCLONE)
+    site.run(site.pod("p", READS_TO_ITS_END, DATA, dataset, terminationGracePeriodSeconds=20))
+    says(site, "p", "ready")
+    said = site.following("p")
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "p", "namespace": site.namespace}}
+    site.access.call("POST", site.path("pods", "p/eviction"), eviction)
+    assert said().endswith("content\nread to the end\n"), said()
 
 
 def test_nothing_is_left_of_a_deleted_pod(site: Site) -> None:

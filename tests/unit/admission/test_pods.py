@@ -411,6 +411,12 @@ async def through(world: World, **request: Any) -> AdmissionRequest:
     return review
 
 
+async def test_nobody_gets_into_a_pod_that_is_nothing_but_a_client(world: World) -> None:
+    for subresource, operation in (("exec", "CONNECT"), ("attach", "CONNECT"), ("ephemeralcontainers", "UPDATE")):
+        with pytest.raises(Denied, match="kubectl logs fluid-fuse-set-abc"):
+            await through(world, operation=operation, subresource=subresource, name="fluid-fuse-set-abc", object={})
+
+
 @pytest.mark.parametrize("container", ["fluid-fuse-0", "fluid-materialise-1"])
 async def test_nobody_gets_into_a_clients_container(world: World, container: str) -> None:
     for subresource in ("exec", "attach"):

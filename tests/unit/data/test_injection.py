@@ -312,6 +312,17 @@ def test_native_leaves_the_pod_but_pins_it(pod: Json, datasets: Datasets) -> Non
     assert result == pod
 
 
+def test_native_lets_pods_see_what_heals_of_a_plain_dataset(pod: Json, datasets: Datasets, dataset_of: Any) -> None:
+    plain = {"starfs": dataset_of("starfs", name="starfs")}
+    pod["spec"]["containers"][0]["volumeMounts"].append({"name": "data", "mountPath": "/x", "mountPropagation": "None"})
+    result = inject(pod, plain, "native", Capabilities())
+    mounts = result["spec"]["containers"][0]["volumeMounts"]
+    assert [mount["mountPropagation"] for mount in mounts] == ["HostToContainer", "None"]
+    assert "mountPropagation" not in pod["spec"]["containers"][0]["volumeMounts"][0], "the pod itself is not changed"
+    assert inject(result, plain, "native", Capabilities()) is result
+    assert inject(pod, datasets, "native", Capabilities()) is pod, "another driver's claim is its own business"
+
+
 def test_native_pins_every_alternative_once(pod: Json, datasets: Datasets) -> None:
     zone: Json = {"key": "zone", "operator": "In", "values": ["a"]}
     pod["spec"]["affinity"] = {

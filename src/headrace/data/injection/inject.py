@@ -53,7 +53,8 @@ def inject(pod: Json, datasets: Mapping[str, ResolvedDataset], mode: str, capabi
     if not uses:
         return pod
     if mode == catalogue.NATIVE:
-        return native.pin(pod, capabilities)
+        plain = {use.dataset.claim for use in uses if use.dataset.claim == use.dataset.name}
+        return native.pin(native.follow(pod, plain), capabilities)
     chosen = catalogue.mode_named(mode)
     for use in uses:
         refuse_impossible(pod, use)

@@ -6,7 +6,9 @@ Without the pin a scheduler could place the pod on a serverless node, where its 
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 
+from headrace.data.injection.uses import mounts_of
 from headrace.data.modes.mode import Capabilities
 from headrace.spec.kind import Json
 
@@ -34,6 +36,23 @@ def pin(pod: Json, capabilities: Capabilities) -> Json:
     node[_REQUIRED] = {**required, "nodeSelectorTerms": terms}
     affinity["nodeAffinity"] = node
     return {**copy.deepcopy(pod), "spec": {**copy.deepcopy(spec), "affinity": affinity}}
+
+
+def follow(pod: Json, claims: Collection[str]) -> Json:
+    """Return a copy of `pod` whose containers see the mount of a client that was started again; `pod` itself where all do.
+
+    Args:
+        claims: those of plain Datasets, which our own driver mounts. Whatever a mount says about propagation stays.
+    """
+    spec = pod.get("spec") or {}
+    sources = {str(v.get("name")): v.get("persistentVolumeClaim") or {} for v in spec.get("volumes") or []}
+    volumes = {name: False for name, source in sources.items() if source.get("claimName") in claims}
+    if not any("mountPropagation" not in mount for _, mount in mounts_of(spec, volumes)):
+        return pod
+    result = {**pod, "spec": copy.deepcopy(spec)}
+    for _, mount in mounts_of(result["spec"], volumes):
+        mount.setdefault("mountPropagation", "HostToContainer")
+    return result
 
 
 def _missing(term: Json, wanted: tuple[Json, ...]) -> list[Json]:
