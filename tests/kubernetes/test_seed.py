@@ -383,7 +383,7 @@ def step_6_with_a_toleration_it_stays_on_the_own_node_while_there_is_room(scene:
     assert "initContainers" not in ended["spec"]
     assert warnings == ""
     why = ended["metadata"]["annotations"][POOL_CHOICE_ANNOTATION]
-    assert why == f"Stays on nodes with the storage's own driver: {scene.node} has room for cpu 100m, memory 64Mi."
+    assert why == f"Stays on nodes with the claim's driver: {scene.node} has room for cpu 100m, memory 64Mi."
 
 
 def step_6_with_a_toleration_it_reads_the_same_bytes_through_a_sidecar_when_there_is_none(scene: Scene) -> None:
@@ -394,9 +394,7 @@ def step_6_with_a_toleration_it_reads_the_same_bytes_through_a_sidecar_when_ther
     [sidecar] = ended["spec"]["initContainers"]
     assert (sidecar["name"], sidecar["image"], sidecar["imagePullPolicy"]) == ("fluid-fuse-0", starfs.NAME, "Always")
     assert sidecar["resources"]["requests"] == {"cpu": "500m", "memory": "1Gi"}
-    assert (
-        "Warning: Pod train: Goes to pool cloud, whose taint it tolerates: no node with the storage's own" in warnings
-    )
+    assert "Warning: Pod train: Goes to pool cloud: no node with the storage's own" in warnings
     assert f"({scene.node} lacks cpu" in warnings
     # The others, which tolerate nothing, wait for the own node as ever.
     made = json.loads(

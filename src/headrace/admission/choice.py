@@ -74,19 +74,19 @@ def choose(needs: Amounts, home: Sequence[NodeRoom], offers: Sequence[Offer]) ->
     """
     fitting = next((node for node in home if amounts.fits(needs, node.free)), None)
     if fitting is not None:
-        why = f"Stays on nodes with the storage's own driver: {fitting.name} has room for {_told(needs)}."
+        why = f"Stays on nodes with the claim's driver: {fitting.name} has room for {_told(needs)}."
         return Choice("", why, has_room=True)
-    full = f"no node with the storage's own driver {_full(needs, home)}"
+    full = f"no node with the claim's driver {_full(needs, home)}"
     ready = min((o for o in offers if o.fits_now), key=lambda o: (o.price_per_s, o.pool), default=None)
     if ready is not None:
-        return Choice(ready.pool, f"Goes to pool {ready.pool}, whose taint it tolerates: {full}.", has_room=True)
+        return Choice(ready.pool, f"Goes to pool {ready.pool}: {full}. It tolerates the pool's taint.", has_room=True)
     waits_at_home = any(amounts.fits(needs, node.total) for node in home)
     later = min((o for o in offers if o.fits_ever), key=lambda o: (o.price_per_s, o.pool), default=None)
     if later is not None and not waits_at_home:
-        why = f"Waits for room in pool {later.pool}, whose taint it tolerates: {full}."
+        why = f"Waits for room in pool {later.pool}: {full}. It tolerates the pool's taint."
         return Choice(later.pool, why, has_room=False)
     others = "; ".join(_why_not(offer) for offer in offers)
-    why = f"Waits for a node with the storage's own driver: none {_full(needs, home)}; {others}."
+    why = f"Waits for a node with the claim's driver: none {_full(needs, home)}; {others}."
     return Choice("", why, has_room=False)
 
 

@@ -22,6 +22,9 @@ UNSUPPORTED = "Unsupported"
 CLAIM_DATASET_READY = "headrace.io/DatasetReady"
 """On a labelled PVC: whether the Dataset behind it can be used."""
 
+CLAIM_MOUNT_VERIFIED = "headrace.io/MountVerified"
+"""On a labelled PVC: whether its data has really been listed wherever it may go."""
+
 BOUND, NOT_BOUND, FAILED, PENDING = "Bound", "NotBound", "Failed", "Pending"
 """Phases of a Dataset, as Fluid has them."""
 

@@ -42,16 +42,16 @@ def offer(
 
 
 NEEDS = amount(2, 1, 1)
-LACKS = "no node with the storage's own driver has room for cpu 2, memory 1Gi (own-1 lacks cpu 1)"
+LACKS = "no node with the claim's driver has room for cpu 2, memory 1Gi (own-1 lacks cpu 1)"
 
 
 @pytest.mark.parametrize(
     ("home", "offers", "pool", "has_room", "why"),
     [
-        ([node("own-1", 4, 2)], [offer()], "", True, "Stays on nodes with the storage's own driver: own-1 has room"),
-        ([node("own-1", 4, 1)], [offer()], "cloud", True, f"Goes to pool cloud, whose taint it tolerates: {LACKS}."),
+        ([node("own-1", 4, 2)], [offer()], "", True, "Stays on nodes with the claim's driver: own-1 has room"),
+        ([node("own-1", 4, 1)], [offer()], "cloud", True, f"Goes to pool cloud: {LACKS}."),
         ([node("own-1", 4, None)], [offer()], "cloud", True, "(own-1 takes no new pods)"),
-        ([], [offer()], "cloud", True, "no node with the storage's own driver is there that it may come to"),
+        ([], [offer()], "cloud", True, "no node with the claim's driver is there that it may come to"),
         ([node(f"own-{i}", 4, 0) for i in range(5)], [offer()], "cloud", True, "own-2 lacks cpu 2 and 2 more)"),
         # the sidecar's share counts there and not at home
         ([node("own-1", 4, 1)], [offer(free=2)], "", False, "pool cloud has no room for cpu 3, memory 2Gi either"),
@@ -63,7 +63,7 @@ LACKS = "no node with the storage's own driver has room for cpu 2, memory 1Gi (o
             [offer(total=2, free=2)],
             "",
             False,
-            "Waits for a node with the storage's own driver: none has room",
+            "Waits for a node with the claim's driver: none has room",
         ),
         ([node("own-1", 4, 1)], [offer(against="No profile.")], "", False, "cannot go to pool cloud: No profile."),
         ([node("own-1", 4, 1)], [offer("a", price="2"), offer("b", price="1")], "b", True, "Goes to pool b"),

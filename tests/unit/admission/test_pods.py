@@ -320,9 +320,7 @@ async def test_a_pod_that_tolerates_the_clouds_taint_stays_at_home_while_there_i
         {"key": "node-restriction.kubernetes.io/headrace-pool", "operator": "NotIn", "values": ["cloud"]}
     ]
     assert result is not None
-    assert result["metadata"]["annotations"][CHOICE].startswith(
-        "Stays on nodes with the storage's own driver: own-1 has"
-    )
+    assert result["metadata"]["annotations"][CHOICE].startswith("Stays on nodes with the claim's driver: own-1 has")
     assert warnings == []
     assert await world.admit(result) is None
 
@@ -337,7 +335,7 @@ async def test_it_goes_to_the_cloud_with_its_client_when_there_is_none(world: Wo
         {"key": "node-restriction.kubernetes.io/headrace-pool", "operator": "In", "values": ["cloud"]}
     ]
     assert [f"Pod train: {result['metadata']['annotations'][CHOICE]}"] == warnings
-    assert "Goes to pool cloud, whose taint it tolerates: no node" in warnings[0]
+    assert "Goes to pool cloud: no node" in warnings[0]
     assert await world.admit(result) is None
 
 

@@ -93,6 +93,44 @@ def test_nothing_is_said_twice(make: Any) -> None:
     assert plan(observed, make.now).actions == ()
 
 
+MOUNTED = "headrace.io/MountVerified"
+
+
+def mounting(status: str) -> Json:
+    return {"type": "MountVerified", "status": status, "reason": "NotServed", "message": "cloud: no such host"}
+
+
+@pytest.mark.parametrize(
+    ("status", "known", "said", "severity"),
+    [
+        ("True", False, "True", "Normal"),
+        ("False", False, "False", "Warning"),
+        ("Unknown", False, None, None),
+        ("Unknown", True, "Unknown", None),
+    ],
+)
+def test_the_claim_says_whether_its_data_was_really_listed(
+    make: Any, status: str, known: bool, said: str | None, severity: str | None
+) -> None:
+    conditions = [{**ready()["conditions"][0], "type": CONDITION, "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+    conditions += [{**mounting("True"), "type": MOUNTED}] if known else []
+    behind = {"conditions": [*ready()["conditions"], mounting(status)]}
+    observed = Observed(
+        claim=make.claim(status={"conditions": conditions}),
+        dataset=make.wrapped(status=behind),
+        runtime=make.wrapped_runtime(),
+    )
+    actions = plan(observed, make.now).actions
+    patched = [find_condition(a.body["status"]["conditions"], MOUNTED) for a in actions if isinstance(a, Patch)]
+    assert [each and each["status"] for each in patched] == ([said] if said else [])
+    assert [(a.severity, a.reason) for a in actions if isinstance(a, Tell)] == (
+        [(severity, "NotServed")] if severity else []
+    )
+    unlabelled = plan(Observed(claim=make.claim(profile=None, status={"conditions": conditions})), make.now).actions
+    left = next(a for a in unlabelled if isinstance(a, Patch)).body["status"]["conditions"]
+    assert not [each for each in left if each["type"].startswith("headrace.io/")]
+
+
 def test_other_conditions_of_the_claim_stay(make: Any) -> None:
     claim = make.claim(status={"conditions": [{"type": "Resizing", "status": "True"}]})
     patch = next(a for a in plan(Observed(claim=claim), make.now).actions if isinstance(a, Patch))

@@ -1,6 +1,6 @@
 """What to do about one claim. Pure.
 
-The user's claim is never changed, but for one condition in its status and events about it. Our finalizers are on our
+The user's claim is never changed, but for two conditions in its status and events about it. Our finalizers are on our
 own objects. Unwrapping is deleting them; a running pod keeps its mount, because the Dataset stays until no pod uses
 it (`data.runtime`).
 """
@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.data.act import Action, Create, Delete, Patch, Plan, Severity, Tell
-from headrace.data.conditions import CLAIM_DATASET_READY, READY, nearest_first
+from headrace.data.conditions import (
+    CLAIM_DATASET_READY,
+    CLAIM_MOUNT_VERIFIED,
+    MOUNT_VERIFIED,
+    READY,
+    nearest_first,
+)
 from headrace.data.wrapper import objects
 from headrace.spec.conditions import Status, find_condition, set_condition, without_condition
 from headrace.spec.kind import Doc
@@ -59,7 +65,7 @@ def plan(observed: Observed, now: dt.datetime) -> Plan:
     if refusal is not None:
         return Plan((*_unwrap(observed), *_report(claim, refusal, now)))
     verdict, actions = _wrap(observed, claim, profile)
-    return Plan((*actions, *_report(claim, verdict, now)))
+    return Plan((*actions, *_report(claim, verdict, now, _mounting(observed.dataset, claim))))
 
 
 def _refusal(observed: Observed, claim: Doc[Any], profile: str) -> _Verdict | None:
@@ -128,6 +134,14 @@ def _readiness(dataset: Doc[Any] | None, *, settled: bool) -> _Verdict:
     return _Verdict(condition["status"], condition.get("reason", ""), condition.get("message", ""))
 
 
+def _mounting(dataset: Doc[Any] | None, claim: Doc[Any]) -> _Verdict | None:
+    """Return what mounting it has shown, once it has: while it is tried for the first time, there is nothing to say."""
+    condition = find_condition(dataset, MOUNT_VERIFIED)
+    if condition is None or (condition["status"] == "Unknown" and not find_condition(claim, CLAIM_MOUNT_VERIFIED)):
+        return None
+    return _Verdict(condition["status"], condition.get("reason", ""), condition.get("message", ""))
+
+
 def _difference(doc: Doc[Any], wanted: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in wanted.items() if doc.spec.get(key) != value}
 
@@ -140,23 +154,30 @@ def _unwrap(observed: Observed) -> Iterable[Action]:
             yield Delete(doc.kind, doc.ref, doc.uid)
 
 
-def _report(claim: Doc[Any], verdict: _Verdict, now: dt.datetime) -> Iterable[Action]:
-    """Set the condition and say it as an event, but only when it says something new."""
+def _report(claim: Doc[Any], verdict: _Verdict, now: dt.datetime, mounting: _Verdict | None = None) -> Iterable[Action]:
+    """Set the conditions and say them as events, but only where they say something new."""
     before = claim.status.get("conditions") or []
     after = set_condition(before, CLAIM_DATASET_READY, verdict.status, verdict.reason, verdict.message, now)
+    told = [verdict] if after != before and verdict.reason != "Wrapping" else []
+    if mounting is None:
+        after = without_condition(after, CLAIM_MOUNT_VERIFIED)
+    else:
+        known = after
+        after = set_condition(after, CLAIM_MOUNT_VERIFIED, mounting.status, mounting.reason, mounting.message, now)
+        told += [mounting] if after != known and mounting.status != "Unknown" else []
     if after == before:
         return
     yield _conditions_patch(claim, after)
-    if verdict.reason == "Wrapping":
-        return
-    severity: Severity = "Warning" if verdict.status == "False" else "Normal"
-    yield Tell(claim, severity, verdict.reason, verdict.message)
+    for each in told:
+        severity: Severity = "Warning" if each.status == "False" else "Normal"
+        yield Tell(claim, severity, each.reason, each.message)
 
 
 def _forget(claim: Doc[Any]) -> Iterable[Action]:
     if find_condition(claim, CLAIM_DATASET_READY) is None:
         return
-    yield _conditions_patch(claim, without_condition(claim.status.get("conditions"), CLAIM_DATASET_READY))
+    left = without_condition(claim.status.get("conditions"), CLAIM_DATASET_READY, CLAIM_MOUNT_VERIFIED)
+    yield _conditions_patch(claim, left)
     yield Tell(claim, "Normal", "Unwrapped", "The claim is no longer shared; pods that run keep their mounts.")
 
 
