@@ -5,8 +5,11 @@
 VENV = .venv
 BIN = $(VENV)/bin
 
+# On this machine; `make demo KUBECONFIG=FILE` on the cluster of FILE. A KUBECONFIG of the environment is make's variable
+# too, and perhaps a cluster that people work with: only what stands on the command line, and so in MAKEFLAGS, is meant.
 demo: $(VENV)/.demo
-	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/digits/demo.sh
+	@case " $$MAKEFLAGS" in *" KUBECONFIG="*) set -- --kubeconfig "$(KUBECONFIG)";; esac; \
+	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/digits/demo.sh "$$@"
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

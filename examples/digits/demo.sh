@@ -1,12 +1,22 @@
 #!/bin/sh
-# The main job, end to end, on this machine: a real storage system, two jobs of one file, one of them in the cloud pool.
+# The main job, end to end: a real storage system, two jobs of one file, one of them in the cloud pool. On this machine, or
+# with --kubeconfig FILE on a cluster of yours.
 # Only public commands; each is printed before it runs, so that you can type it yourself. State: $HEADRACE_DEMO.
 set -eu
+cluster=''
+if [ "${1:-}" = --kubeconfig ] && [ "$#" = 2 ]; then
+    [ -r "$2" ] || { printf 'There is no kubeconfig %s to read.\n' "$2" >&2; exit 1; }
+    cluster=$(cd "$(dirname "$2")" && pwd)/$(basename "$2")
+elif [ "$#" != 0 ]; then
+    printf 'Usage: demo.sh [--kubeconfig FILE]\n' >&2
+    exit 64
+fi
 cd "$(dirname "$0")"
 
 work=${HEADRACE_DEMO:-$(cd ../.. && pwd)/.demo}
 export HEADRACE_HOME="$work/headrace"
 log="$work/demo.log"
+outputs=outputs.yaml
 mkdir -p "$work"
 : >"$log"
 
@@ -22,17 +32,20 @@ quiet() { # progress on one line, output in the log
     printf '.'
     "$@" >>"$log" 2>&1 || { printf '\n%s failed; the end of %s:\n' "$1" "$log" >&2; tail -n 15 "$log" >&2; exit 1; }
 }
+stop_with() { printf '%s%s. Its log: %s%s\n' "$bold" "$*" "$log" "$plain" >&2; exit 1; }
 command -v etcd >/dev/null && command -v juicefs >/dev/null && command -v rclone >/dev/null || {
     printf 'The demo needs juicefs, rclone and etcd. Run it as: make demo\n' >&2
     exit 1
 }
+
+. "./$([ -n "$cluster" ] && echo cluster.sh || echo here.sh)"
 
 pids=''
 cleanup() {
     code=$?
     trap '' INT TERM EXIT
     [ -n "${first:-}" ] && kill "$first" 2>/dev/null
-    headrace down >>"$log" 2>&1 || true
+    take_down
     for pid in $pids; do kill "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
     [ "$code" -eq 0 ] || [ "$code" -eq 130 ] || printf '\nThe demo stopped early. Its log: %s\n' "$log" >&2
@@ -41,7 +54,7 @@ cleanup() {
 trap cleanup EXIT
 trap 'exit 130' INT TERM
 
-headrace down --purge >>"$log" 2>&1
+prepare
 step "1. Headrace, and a real storage system with a real data set"
 printf 'starting a JuiceFS volume on loopback (etcd for names, an S3 server for blocks) '
 mkdir -p "$work/storage/blocks/digits"
@@ -64,16 +77,10 @@ if [ ! -e "$work/storage/filled" ]; then
     : >"$work/storage/filled"
 fi
 printf ' done: 1,797 PNG files and their labels\n'
-run headrace up --own-cpu 3 --own-memory 4Gi
-
-outputs=outputs.yaml
-if headrace get pool cloud -o json | grep -q '"mode": "materialise"'; then
-    note "This machine lets an ordinary user mount nothing (headrace doctor prints the cure), so data is copied instead."
-    outputs=outputs-local.yaml
-fi
+bring_up
 
 step "2. What the storage engineer applies once, and the one label that connects a claim to every pool"
-run headrace apply -f storage.yaml -f claim.yaml -f "$outputs"
+run headrace apply -f "$manifests/storage.yaml" -f "$manifests/claim.yaml" -f "$manifests/$outputs"
 run headrace label pvc digits fluid.io/runtime-profile=juicefs
 run headrace datasets wait digits --timeout 60s
 if [ "$outputs" = outputs.yaml ]; then
@@ -105,15 +112,9 @@ printf '%s$ headrace logs digits-2 [-c fluid-fuse-0] | grep CapEff%s\n' "$bold" 
 headrace logs digits-2 | grep CapEff
 headrace logs digits-2 -c fluid-fuse-0 2>>"$log" | grep CapEff || true
 note "Nobody changed a line of the claims, the volumes or the profile:"
-run headrace apply --dry-run -f storage.yaml -f claim.yaml -f "$outputs"
+run headrace apply --dry-run -f "$manifests/storage.yaml" -f "$manifests/claim.yaml" -f "$manifests/$outputs"
 run headrace usage --by span
 run headrace usage --replay
 
 step "5. Where you are now"
-note "cloud is, here, a second local node without the CSI driver: as on a serverless provider, only a sidecar reaches data."
-note "While Headrace is up, kubectl works too: headrace up prints the kubeconfig's place, here $HEADRACE_HOME/kubeconfig"
-note "Try next, after . .venv/bin/activate:"
-note "  headrace up && headrace run -w 2 -- python -c 'import os; print(os.environ[\"HEADRACE_RANK\"])'"
-note "  headrace datasets connect YOUR-CLAIM --profile juicefs"
-note "  headrace doctor"
-run headrace down
+where_you_are

@@ -37,6 +37,7 @@ COMMANDS: dict[str, Entry] = {
     "status": Entry("machine", "Show the processes of `up`.", "This machine"),
     "install": Entry("install", "Install Headrace in a Kubernetes cluster, or bring it up to date.", "A cluster"),
     "node": Entry("node", "Run this machine as a node of a Kubernetes cluster, until Ctrl-C.", "A cluster"),
+    "control": Entry("control", "Run Headrace's controllers on this machine for a cluster, until Ctrl-C.", "A cluster"),
     "run": Entry("run", "Run a training job and follow it.", "Jobs"),
     "ps": Entry("jobs", "List jobs with place, state, time and cost.", "Jobs"),
     "why": Entry("jobs", "Say why a job waits, and what each choice would cost.", "Jobs"),

@@ -27,6 +27,8 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
         storage_class: of the claim for SQLite; empty takes the cluster's default.
         ledger_size: of that claim.
         api_server: HOST:PORT where our pods find the API server; empty is the Service `kubernetes`, as everywhere.
+        workloads: whether Headrace's processes run in the cluster; else only what is no process is installed, and the
+            controllers run elsewhere (`headrace control`). Without them there are no webhooks.
         nodes: whether the volume driver is installed on nodes.
     """
 
@@ -36,6 +38,7 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
     storage_class: str = ""
     ledger_size: str = "10Gi"
     api_server: str = ""
+    workloads: bool = True
     nodes: bool = True
 
     @property
@@ -56,6 +59,11 @@ class Installation(msgspec.Struct, frozen=True, kw_only=True):
             raise InvalidSpec(f"{self.image!r} is no image.", hint="Name one: --image registry.example/headrace:1")
         if self.api_server and not _HOST_AND_PORT.fullmatch(self.api_server):
             raise InvalidSpec(f"{self.api_server!r} is no HOST:PORT.", hint="Such as --api-server 10.0.0.1:6443")
+        if not self.workloads and (self.database_secret or self.storage_class or self.api_server):
+            raise InvalidSpec(
+                "--database-secret, --storage-class and --api-server are for processes in the cluster, and none is installed.",
+                hint="Give `headrace control` a ledger instead: --ledger URL",
+            )
         if self.database_secret and self.storage_class:
             raise InvalidSpec(
                 "A storage class is for a ledger in SQLite, and this one is in the Secret's database.",

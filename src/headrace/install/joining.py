@@ -17,7 +17,7 @@ from headrace.errors import AlreadyExists, Conflict, Denied, InvalidSpec, NotFou
 from headrace.install.apply import apply
 from headrace.install.kinds import CLUSTER_ROLE
 from headrace.install.names import JOINED_NODE_ROLE
-from headrace.install.node_objects import JOINED_NODE_EVERYWHERE, Membership, node, node_bindings
+from headrace.install.node_objects import JOINED_NODE_EVERYWHERE, Membership, Taint, node, node_bindings
 from headrace.install.objects import labelled
 from headrace.install.rbac import cluster_role
 from headrace.spec.kind import Doc, Json, Ref
@@ -61,7 +61,9 @@ _NEEDED: tuple[tuple[str, Json], ...] = (
 """What whoever lets a node join must be allowed to do, in words and as SelfSubjectAccessReview asks it."""
 
 
-async def membership(cluster: Cluster, name: str, pool: str, address: str) -> Membership:
+async def membership(
+    cluster: Cluster, name: str, pool: str, address: str, taints: tuple[Taint, ...] = ()
+) -> Membership:
     """Return what a node of a pool is; raises NotFound when there is no such pool, or Headrace is not installed."""
     try:
         found = await cluster.get(POOL, Ref("", pool))
@@ -80,7 +82,8 @@ async def membership(cluster: Cluster, name: str, pool: str, address: str) -> Me
             hint="Install Headrace there (headrace install), and make the pool: see docs/reference/pool.md",
         ) from error
     _check_selector(found, name)
-    return Membership(name=name, pool=pool, address=address, is_serverless=found.spec.get("kind") == "serverless")
+    is_serverless = found.spec.get("kind") == "serverless"
+    return Membership(name=name, pool=pool, address=address, is_serverless=is_serverless, more_taints=taints)
 
 
 def _check_selector(pool: Doc[Any], name: str) -> None:

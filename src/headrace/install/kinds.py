@@ -39,6 +39,7 @@ CLUSTER_ROLE_BINDING = _kind(_RBAC, "ClusterRoleBinding", "clusterrolebindings",
 DEPLOYMENT = _kind("apps", "Deployment", "deployments")
 DISRUPTION_BUDGET = _kind("policy", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICY = _kind("networking.k8s.io", "NetworkPolicy", "networkpolicies")
+ENDPOINT_SLICE = _kind("discovery.k8s.io", "EndpointSlice", "endpointslices")
 API_SERVICE = _kind("apiregistration.k8s.io", "APIService", "apiservices", namespaced=False)
 MUTATING_WEBHOOKS = _kind(_ADMISSION, "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", namespaced=False)
 VALIDATING_WEBHOOKS = _kind(
@@ -53,6 +54,6 @@ INSTALLED_KINDS: tuple[Kind[Any], ...] = (
     *(NAMESPACE, CRD, SERVICE_ACCOUNT, SECRET, CONFIG_MAP, SERVICE, LEASE, PERSISTENT_VOLUME_CLAIM),
     *(CSI_DRIVER, PRIORITY_CLASS),
     *(ROLE, ROLE_BINDING, CLUSTER_ROLE, CLUSTER_ROLE_BINDING),
-    *(DEPLOYMENT, DAEMON_SET, DISRUPTION_BUDGET, NETWORK_POLICY),
+    *(DEPLOYMENT, DAEMON_SET, DISRUPTION_BUDGET, NETWORK_POLICY, ENDPOINT_SLICE),
     *(API_SERVICE, MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, POLICY, POLICY_BINDING),
 )

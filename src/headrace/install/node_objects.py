@@ -7,9 +7,11 @@ taint, no node may change on itself (admission NodeRestriction).
 from __future__ import annotations
 
 import platform
+import re
 
 import msgspec
 
+from headrace.errors import InvalidSpec
 from headrace.install.names import JOINED_NODE_ROLE
 from headrace.install.rbac import RBAC, READ, rule
 from headrace.spec.kind import Json
@@ -37,7 +39,29 @@ JOINED_NODE_EVERYWHERE = [
 """No Secrets but those that its own pods name, and no pods but its own: both by the Node authorizer."""
 
 SERVERLESS_TAINT = {"key": VIRTUAL_NODE_TAINT, "value": "headrace", "effect": "NoSchedule"}
+_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
+_TAINT_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+_TAINT_KEY = re.compile(r"([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class Taint(msgspec.Struct, frozen=True):
+    """What keeps away from a node all pods that do not tolerate it."""
+
+    key: str
+    value: str
+    effect: str
+
+
+def parse_taint(text: str) -> Taint:
+    """Read `KEY[=VALUE]:EFFECT`, as kubectl and kubelets write taints; raises InvalidSpec."""
+    pair, _, effect = text.rpartition(":")
+    key, _, value = pair.partition("=")
+    if effect not in _EFFECTS or not _TAINT_KEY.fullmatch(key) or not _TAINT_VALUE.fullmatch(value):
+        raise InvalidSpec(
+            f"{text!r} is no taint.", hint="Write KEY=VALUE:EFFECT or KEY:EFFECT, such as dedicated=ml:NoSchedule."
+        )
+    return Taint(key, value, effect)
 
 
 class Membership(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +71,7 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
     pool: str
     address: str
     is_serverless: bool = False
+    more_taints: tuple[Taint, ...] = ()
 
     @property
     def user(self) -> str:
@@ -55,7 +80,8 @@ class Membership(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def taints(self) -> list[Json]:
-        return [dict(SERVERLESS_TAINT)] if self.is_serverless else []
+        more = [msgspec.structs.asdict(taint) for taint in self.more_taints]
+        return [dict(SERVERLESS_TAINT), *more] if self.is_serverless else more
 
     @property
     def labels(self) -> dict[str, str]:

@@ -46,22 +46,31 @@ def parts(installation: Installation) -> dict[str, list[Json]]:
     What closes the cluster without us, webhooks and the aggregated API, comes last.
     """
     home = installation.namespace
-    running = [controller(installation), admission(installation), disruption_budget(ADMISSION, home)]
-    if installation.replicas > 1:
-        running.append(disruption_budget(CONTROLLER, home))
     found = {
         "namespaces": namespaces(installation),
         "definitions": [crd(kind) for kind in DEFINED_KINDS],
         "rights": [*rbac_objects(home), cluster_role(JOINED_NODE_ROLE, JOINED_NODE_EVERYWHERE)],
         "users": user_roles(),
         "policies": policies(),
+        **(_processes(installation) if installation.workloads else {}),
+        "nodes": node_plugin(installation) if installation.nodes else [],
+    }
+    if installation.workloads:
+        found["webhooks"] = [*webhook_configurations(home, through_service(ADMISSION, home)), api_service(home)]
+    return {name: [labelled(body) for body in bodies] for name, bodies in found.items() if bodies}
+
+
+def _processes(installation: Installation) -> dict[str, list[Json]]:
+    """Return what runs in the cluster, and what only that needs."""
+    home = installation.namespace
+    running = [controller(installation), admission(installation), disruption_budget(ADMISSION, home)]
+    if installation.replicas > 1:
+        running.append(disruption_budget(CONTROLLER, home))
+    return {
         "network": [*services(home), *network_policies(installation)],
         "ledger": [] if installation.database_secret else [ledger_claim(installation)],
         "workloads": running,
-        "nodes": node_plugin(installation) if installation.nodes else [],
-        "webhooks": [*webhook_configurations(home, through_service(ADMISSION, home)), api_service(home)],
     }
-    return {name: [labelled(body) for body in bodies] for name, bodies in found.items() if bodies}
 
 
 def objects(installation: Installation) -> list[Json]:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import anyio
+import msgspec
 
 from headrace.cluster.protocol import Cluster, JsonPatch, Scope
 from headrace.errors import InvalidSpec, NotFound, Unavailable
@@ -73,7 +74,7 @@ async def remove(
     Raises:
         Unavailable: something is not gone in time, such as an object that a finalizer of somebody else's holds.
     """
-    found = parts(installation)
+    found = parts(msgspec.structs.replace(installation, workloads=True))  # what was left out is just not there
     ledger, definitions, spaces = (found.pop(name, []) for name in ("ledger", "definitions", "namespaces"))
     rest = [body for bodies in reversed([*found.values()]) for body in reversed(bodies)]
     workloads = [body for body in rest if kind_of(body) in {DEPLOYMENT, DAEMON_SET}]

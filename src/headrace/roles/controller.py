@@ -10,10 +10,10 @@ import functools
 import platform
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -30,6 +30,7 @@ from headrace.cluster.lease import Lease
 from headrace.cluster.protocol import Cluster
 from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.spread import EachNamespace
+from headrace.data.client import ClientTools
 from headrace.errors import Unavailable
 from headrace.install.names import CODE_PORT, CONTROLLER, server_hosts
 from headrace.ledger.store import Ledger
@@ -80,36 +81,53 @@ _LEDGER_AGAIN_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the command line said; see docs/settings.md."""
+    """What the command line said; see docs/settings.md.
 
-    kubeconfig: Path | None
-    context: str | None
+    Args:
+        tools: what storage clients are brought.
+        python: the interpreter of workers, as `image` has it.
+    """
+
     namespace: str
-    monitoring: tuple[str, int]
-    listen: tuple[str, int]
-    code_listen: tuple[str, int]
     ledger: str
     code: Path | None
     code_url: str
     image: str
-    trusted: tuple[str, ...]
-    hosts: tuple[str, ...]
+    trusted: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    tools: ClientTools = field(default_factory=cluster_tools)
+    python: str = "python3"
 
 
-async def main(settings: Settings) -> None:
-    """Work until cancelled, or until the lease is lost, which raises Unavailable."""
-    readiness, metrics = Readiness("controllers", "certificate", "front proxy"), list[Any]()
-    monitoring = bind(settings.monitoring[1], settings.monitoring[0])
-    listeners = [bind(port, host) for host, port in (settings.listen, settings.code_listen)]
-    async with cluster_options.connect(settings.kubeconfig, settings.context) as cluster:
-        async with anyio.create_task_group() as tasks:
-            server = Server(monitoring_app(readiness, lambda: metrics), options=PLAIN_OPTIONS)
-            tasks.start_soon(functools.partial(server.serve, sockets=[monitoring]))
-            await _work(settings, cluster, readiness, metrics, listeners)
+class Listeners(NamedTuple):
+    """Where a controller answers: health and metrics, computed reads, code archives."""
+
+    monitoring: socket
+    reads: socket
+    code: socket
+
+
+def new_readiness() -> Readiness:
+    """Return what says what a controller waits for."""
+    return Readiness("controllers", "certificate", "front proxy")
+
+
+async def main(
+    settings: Settings,
+    cluster: RemoteCluster,
+    listeners: Listeners,
+    readiness: Readiness | None = None,
+) -> None:
+    """Work until cancelled, or until the lease is lost, which raises Unavailable. `readiness` says what it waits for."""
+    readiness, metrics = readiness or new_readiness(), list[Any]()
+    async with anyio.create_task_group() as tasks:
+        server = Server(monitoring_app(readiness, lambda: metrics), options=PLAIN_OPTIONS)
+        tasks.start_soon(functools.partial(server.serve, sockets=[listeners.monitoring]))
+        await _work(settings, cluster, readiness, metrics, listeners)
 
 
 async def _work(
-    settings: Settings, cluster: RemoteCluster, readiness: Readiness, metrics: list[Any], listeners: list[socket]
+    settings: Settings, cluster: RemoteCluster, readiness: Readiness, metrics: list[Any], listeners: Listeners
 ) -> None:
     say, clock = readiness.sayer("controllers"), SystemClock()
     await await_kinds(cluster, KINDS, say)
@@ -131,7 +149,7 @@ async def _work(
             leading,
             cache,
             clock=clock,
-            tools=cluster_tools(),
+            tools=settings.tools,
             ledger=ledger,
             code=code,
             trusted=trusted,
@@ -151,7 +169,7 @@ async def _work(
             tasks.start_soon(serving.follow)
             await tasks.start(Group(cache, runnables, lease=lease).run)
             say("")
-            await serving.serve(Reads(cache, parts.workloads, ledger, code, clock), *listeners)
+            await serving.serve(Reads(cache, parts.workloads, ledger, code, clock), listeners.reads, listeners.code)
     finally:
         ledger.close()
 
@@ -169,7 +187,7 @@ async def _code_store(
         DatabaseArchives(ledger.database) if settings.code is None else DirectoryArchives(settings.code),
         await installation_key(cluster, settings.namespace),
         url,
-        python="python3",
+        python=settings.python,
         image=settings.image,
         authority=authority,
     )
@@ -224,15 +242,19 @@ def _identity() -> str:
     "--host", "hosts", multiple=True, metavar="NAME", help="Another name or address that our servers are called by."
 )
 @click.option("--trust", "trusted", multiple=True, metavar="USER", help="Another user who is Headrace itself.")
-def command(monitoring: str, listen: str, code_listen: str, **options: Any) -> None:
+def command(
+    kubeconfig: Path | None, context: str | None, monitoring: str, listen: str, code_listen: str, **options: Any
+) -> None:
     """Reconcile a cluster's Headrace objects, and answer its computed reads."""
-    settings = Settings(
-        monitoring=cluster_options.address(monitoring),
-        listen=cluster_options.address(listen),
-        code_listen=cluster_options.address(code_listen),
-        **options,
-    )
-    process.run_program("controller", lambda: main(settings))
+    places = {"monitoring": monitoring, "reads": listen, "code": code_listen}
+    addresses = {name: cluster_options.address(text) for name, text in places.items()}
+
+    async def program() -> None:
+        listeners = Listeners(**{name: bind(port, host) for name, (host, port) in addresses.items()})
+        async with cluster_options.connect(kubeconfig, context) as cluster:
+            await main(Settings(**options), cluster, listeners)
+
+    process.run_program("controller", program)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from headrace.errors import Conflict, EngineFailed, InvalidSpec
 from headrace.ids import is_dns_subdomain
 from headrace.install import joining, leaving
 from headrace.install.apply import Outcome
-from headrace.install.node_objects import Membership
+from headrace.install.node_objects import Membership, Taint
 from headrace.keyfiles import write_private
 from headrace.node import certificates
 from headrace.node.images.registries import Mirror
@@ -59,6 +59,7 @@ class Wishes:
     cpu: str = ""
     memory: str = ""
     persistent_volumes: bool | None = None
+    taints: tuple[Taint, ...] = ()
     certificate_s: int = 0
     mirrors: tuple[str, ...] = ()
 
@@ -110,7 +111,7 @@ def join(home: Home, wishes: Wishes, kubeconfig: Path, context: str | None, say:
         async with RemoteCluster.from_kubeconfig(kubeconfig, context=context) as cluster:
             await joining.check_rights(cluster)
             address = wishes.address or _address_towards(target.server)
-            member = await joining.membership(cluster, name, wishes.pool, address)
+            member = await joining.membership(cluster, name, wishes.pool, address, wishes.taints)
             _check_volumes(member, wishes)
             if known is None:
                 await joining.check_name(cluster, member, SystemClock())

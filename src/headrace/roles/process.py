@@ -37,6 +37,20 @@ def run_program(
     An error of ours is logged as its sentence and ends the process with 1.
     """
     configure(os.environ.get("HEADRACE_LOG_LEVEL", "INFO"), process=name)
+    try:
+        run_until_asked(program, loop_factory=loop_factory)
+    except* HeadraceError as group:
+        for error in _leaves(group):
+            logger().error(PROCESS_FAILED, error=str(error))
+        sys.exit(1)
+
+
+def run_until_asked(
+    program: Callable[[], Awaitable[None]],
+    *,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+) -> None:
+    """Run `program` until it ends, or SIGTERM or SIGINT cancels it. Its errors come out in exception groups."""
 
     async def until_asked() -> None:
         async with anyio.create_task_group() as group:
@@ -44,13 +58,9 @@ def run_program(
             await program()
             group.cancel_scope.cancel()
 
-    try:
-        with asyncio.Runner(loop_factory=loop_factory) as runner:
-            runner.run(until_asked())
-    except* HeadraceError as group:
-        for error in _leaves(group):
-            logger().error(PROCESS_FAILED, error=str(error))
-        sys.exit(1)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # the command line ends by it; a server's clients may vanish
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(until_asked())
 
 
 def _leaves(group: BaseExceptionGroup[HeadraceError]) -> list[BaseException]:
@@ -61,7 +71,9 @@ def _leaves(group: BaseExceptionGroup[HeadraceError]) -> list[BaseException]:
 
 
 async def _cancel_on_signal(scope: anyio.CancelScope) -> None:
-    with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    """Cancel when somebody asks. What the process was started to ignore it ignores, as a script's background jobs do SIGINT."""
+    heeded = [each for each in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(each) is not signal.SIG_IGN]
+    with anyio.open_signal_receiver(*heeded) as signals:
         async for _ in signals:
             scope.cancel()
             return

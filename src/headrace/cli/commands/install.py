@@ -38,6 +38,11 @@ from headrace.spec.names import SYSTEM_NAMESPACE
     metavar="NAME",
     help="A namespace, made if missing, in which Headrace shall work; repeatable.",
 )
+@click.option(
+    "--workloads/--no-workloads",
+    default=True,
+    help="Whether Headrace's processes run in the cluster. Else run the controllers elsewhere: headrace control.",
+)
 @click.option("--nodes/--no-nodes", default=True, help="Whether the privileged volume driver is put on nodes.")
 @click.option(
     "--api-server",

@@ -40,6 +40,14 @@ _LOOK_EVERY_S = 0.2
     help="Whether the node's driver fuse.headrace.io serves PersistentVolumes, as an own node's does.",
 )
 @click.option(
+    "--taint",
+    "taints",
+    multiple=True,
+    metavar="KEY=VALUE:EFFECT",
+    help="Keeps away pods that do not tolerate it, besides the taint of a serverless pool; repeatable, and only "
+    "together with a kubeconfig.",
+)
+@click.option(
     "--certificate-life",
     type=DURATION,
     default=None,
@@ -74,6 +82,7 @@ _LOOK_EVERY_S = 0.2
 def node(
     home: Path | None,
     certificate_life: float | None,
+    taints: tuple[str, ...],
     leave: bool,
     force: bool,
     timeout: float,
@@ -86,10 +95,12 @@ def node(
     credential of its own, and needs none to start again. Ctrl-C leaves pods running, for the next start. json and yaml
     print what the node is once pods can run on it.
     """
+    from headrace.install.node_objects import parse_taint
     from headrace.roles import join
     from headrace.roles.join import Wishes
 
-    wishes = Wishes(certificate_s=int(certificate_life or 0), **options)
+    wanted = tuple(map(parse_taint, taints))
+    wishes = Wishes(certificate_s=int(certificate_life or 0), taints=wanted, **options)
     join.check(wishes)
     place = _place(home, wishes)
     if leave:
