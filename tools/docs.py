@@ -19,7 +19,7 @@ import click
 
 from headrace import errors
 from headrace.cli.main import COMMANDS, INTERRUPTED, IO_ERROR, SOFTWARE, LazyGroup, cli, exit_code
-from headrace.install import names, node_plugin, rbac, users
+from headrace.install import names, node_objects, node_plugin, rbac, users
 from headrace.spec.crds import crd
 from headrace.spec.kind import Json, Kind
 from headrace.spec.kinds import FLUID_KINDS, HEADRACE_KINDS, PLUGIN_KINDS, TRAIN_JOB
@@ -61,6 +61,7 @@ _RIGHTS = (
     ("Admission, in projects", rbac.PROJECT_READER, rbac.ADMISSION_IN_PROJECTS),
     ("Admission, in Headrace's own namespace", "headrace-admission", rbac.ADMISSION_AT_HOME),
     ("The volume driver, everywhere", names.DRIVER_ROLE, node_plugin.DRIVER_EVERYWHERE),
+    ("A node that joined by `headrace node`, everywhere", names.JOINED_NODE_ROLE, node_objects.JOINED_NODE_EVERYWHERE),
     ("Users with Kubernetes' role edit or admin, where they have it", users.EDIT, users.USERS_EDIT),
     ("Users with Kubernetes' role view, edit or admin, where they have it", users.VIEW, users.USERS_VIEW),
     ("Everybody who is logged in", users.CATALOGUE, users.EVERYBODY_READS),
@@ -73,7 +74,7 @@ def rights_page() -> str:
         "# Rights on a cluster\n\nWhat Headrace's processes may do, and nothing else; and what its users may. A project is a namespace with the label "
         "`headrace.io/project` and the two RoleBindings `headrace-project` and `headrace-project-reader`; without them nothing "
         "in it is changed, and none of its Secrets is read. Nobody reads the Secrets of a whole cluster, and nobody may exec "
-        "into anything. The controllers are also bound to `extension-apiserver-authentication-reader` in `kube-system`.\n\n"
+        "into anything. The controllers and joined nodes are also bound to `extension-apiserver-authentication-reader` in `kube-system`; joined nodes have a kubelet's rights besides (Node authorizer).\n\n"
     )
     for title, role, rules in _RIGHTS:
         text += f"## {title}\n\nRole `{role}`.\n\n" + _table("group", "resources", "verbs", "only those named")

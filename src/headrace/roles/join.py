@@ -23,7 +23,8 @@ from headrace.clock import SystemClock
 from headrace.cluster.protocol import Cluster
 from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.remote.connection import read_cluster
-from headrace.errors import Conflict, EngineFailed, InvalidSpec
+from headrace.errors import Conflict, EngineFailed, InvalidSpec, Unsupported
+from headrace.fuse import probe
 from headrace.ids import is_dns_subdomain
 from headrace.install import joining, leaving
 from headrace.install.apply import Outcome
@@ -100,6 +101,7 @@ def join(home: Home, wishes: Wishes, kubeconfig: Path, context: str | None, say:
     Raises:
         Denied, NotFound, Conflict, Unavailable: the cluster does not let it in; the sentence says why.
     """
+    _check_machine()
     target = read_cluster(kubeconfig, context)
     known = joined_file.find(home)
     wishes = _with_known(wishes, known)
@@ -125,9 +127,10 @@ def join(home: Home, wishes: Wishes, kubeconfig: Path, context: str | None, say:
                 cpu=wishes.cpu,
                 memory=wishes.memory,
                 persistent_volumes=bool(wishes.persistent_volumes),
+                hidden=known.hidden if known is not None else _hidden(kubeconfig),
                 path=supervision.environment(home)["PATH"],
                 certificate_s=wishes.certificate_s or CERTIFICATE_S,
-                mirrors=tuple(mirror for mirror in wishes.mirrors if mirror != NO_MIRRORS),
+                mirrors=_without_none(wishes.mirrors),
             )
             await _obtain(cluster, member, node, home, say)
             _keep(home, node, joined_file.kubeconfig(node, target.authority, is_insecure=target.is_insecure))
@@ -135,6 +138,46 @@ def join(home: Home, wishes: Wishes, kubeconfig: Path, context: str | None, say:
             return node
 
     return anyio.run(program)
+
+
+def adjust(home: Home, known: JoinedNode, wishes: Wishes) -> JoinedNode:
+    """Return what the node is by now, when it is started again with other wishes and no kubeconfig. Idempotent.
+
+    Raises:
+        InvalidSpec: what the cluster agreed to when it joined cannot change without an operator.
+        Conflict: it runs, with what it was told before.
+    """
+    wanted = _with_known(wishes, known)
+    agreed = {
+        "--address": (wanted.address, known.address),
+        "--persistent-volumes": (wanted.persistent_volumes, known.persistent_volumes),
+        "--taint": (wanted.taints, ()),
+    }
+    for option, (new, old) in agreed.items():
+        if new != old:
+            raise InvalidSpec(
+                f"{option} was agreed when the node joined.", hint="Let it join again: add --kubeconfig FILE"
+            )
+    changed = msgspec.structs.replace(
+        known,
+        port=wanted.port,
+        cpu=wanted.cpu,
+        memory=wanted.memory,
+        certificate_s=wanted.certificate_s,
+        mirrors=_without_none(wanted.mirrors),
+    )
+    if changed != known:
+        if supervision.left(home, [PROCESS]):
+            raise Conflict(
+                "The node runs already, with other settings.", hint="End it first, then start it with these."
+            )
+        joined_file.write(home, changed)
+        _give(home.root / joined_file.SETTINGS)
+    return changed
+
+
+def _without_none(mirrors: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(mirror for mirror in mirrors if mirror != NO_MIRRORS)
 
 
 def _with_known(wishes: Wishes, known: JoinedNode | None) -> Wishes:
@@ -198,6 +241,25 @@ def _give(*paths: Path) -> None:
             os.chown(path, unprivileged.NOBODY, unprivileged.NOBODY)
 
 
+def _hidden(kubeconfig: Path) -> tuple[str, ...]:
+    """Return what pods must not see of this machine: credentials of clusters, and other nodes of ours.
+
+    Kept, because a world that is started with other words than before is another world, without the pods of the last.
+    """
+    return tuple(str(path) for path in (default_home(), Path("~/.kube").expanduser(), kubeconfig.resolve()))
+
+
+def _check_machine() -> None:
+    """Without user namespaces pods are plain processes of our own user, who may read its files."""
+    found = probe.probe()
+    if not found.user_namespaces:
+        why = found.reasons.get("user_namespaces", "it has no user namespaces")
+        raise Unsupported(
+            f"This machine cannot keep the node's credential from pods. {why}",
+            hint="See what mends it: headrace doctor",
+        )
+
+
 def _address_towards(server: str) -> str:
     """Return this machine's address on the way to a server. Nothing is sent."""
     url = urlsplit(server)
@@ -232,7 +294,8 @@ def start(home: Home) -> None:
     """Start the node's processes, or find them running. Idempotent."""
     if not supervision.left(home, [PROCESS]):
         home.ready(PROCESS).unlink(missing_ok=True)
-    world = supervision.world_entry(home, WORLD, [home.root, default_home()])
+    node = joined_file.read(home)
+    world = supervision.world_entry(home, WORLD, [home.root, *map(Path, node.hidden)])
     agent = supervision.entry(home, PROCESS, ["headrace.roles.joined"], ready=None, beside=[world["name"]])
     supervision.supervise(home, supervision.table(home, [world, agent]))
 

@@ -27,6 +27,7 @@ class JoinedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         address, port: where the API server finds the node's endpoint.
         cpu, memory: what the node offers; empty means what this machine has.
         persistent_volumes: whether its driver serves PersistentVolumes, as the organisation's own nodes' do.
+        hidden: what no pod may see of this machine, besides the home.
         path: PATH of its processes, where storage clients are looked for.
         certificate_s: seconds that its certificates should be good for.
         mirrors: where images are looked for first, as `PREFIX=URL`.
@@ -41,6 +42,7 @@ class JoinedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cpu: str = ""
     memory: str = ""
     persistent_volumes: bool = False
+    hidden: tuple[str, ...] = ()
     path: str = ""
     certificate_s: int = CERTIFICATE_S
     mirrors: tuple[str, ...] = ()

@@ -105,8 +105,15 @@ def _left(home: Home) -> list[str]:
 
 
 def purge(home: Home) -> None:
-    """Delete the state directory with everything in it."""
-    shutil.rmtree(home.root)
+    """Delete the state directory with everything in it, but what this machine's nodes of other clusters have there."""
+    if not home.nodes.is_dir():
+        shutil.rmtree(home.root)
+        return
+    for path in home.root.iterdir():
+        if path.is_dir() and not path.is_symlink() and path != home.nodes:
+            shutil.rmtree(path)
+        elif path != home.nodes:
+            path.unlink()
 
 
 def _check(*capacities: Capacity) -> None:

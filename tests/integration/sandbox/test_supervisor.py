@@ -241,6 +241,21 @@ def test_stop_ends_dependents_first_and_kills_the_stubborn(command: Command) -> 
     assert os.listdir(command.home / "own" / "run") == ["supervisor.log"]
 
 
+def test_stop_may_keep_some_for_the_next_one(command: Command) -> None:
+    command.add("kept", "exec sleep 1000")
+    command.add("ended", "exec sleep 1000", beside=["kept"])
+    supervisor = alive(command.up())
+    command.call("wait")
+    pid, ended = command.process("kept")["pid"], alive(command.process("ended")["pid"])
+    command.call("stop", keep=["kept"])
+    wait_until(lambda: not supervisor())
+    assert not ended()
+    assert alive(pid)()
+    command.up()
+    command.call("wait")
+    assert command.process("kept")["pid"] == pid
+
+
 def test_sigterm_is_down_and_down_works_without_it(command: Command) -> None:
     command.add("one", "exec sleep 1000")
     pid = command.up()

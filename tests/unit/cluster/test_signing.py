@@ -7,6 +7,9 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from headrace.certificates import KeyPair, make_authority, make_key, read_request, sign
 from headrace.cluster.fake import FakeCluster
@@ -29,11 +32,8 @@ WANTED = kubelet_serving("vm", ["10.0.0.7"], lasts_s=3600, approver="somebody")
 
 def signed(wanted: Wanted, key: Any) -> str:
     """Return a certificate for `key`, as a signer puts it into the status."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-
     authority: KeyPair = make_authority("ca", NOW, dt.timedelta(days=9))
-    pattern = sign(authority, wanted.subject, x509.ExtendedKeyUsageOID.SERVER_AUTH, None, NOW, dt.timedelta(days=1))
+    pattern = sign(authority, wanted.subject, ExtendedKeyUsageOID.SERVER_AUTH, None, NOW, dt.timedelta(days=1))
     found = pattern.certificate
     builder = (
         x509.CertificateBuilder()

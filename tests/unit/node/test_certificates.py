@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from headrace.certificates import KeyPair, make_authority, names_of, sign
 from headrace.clock import FakeClock
@@ -20,12 +21,10 @@ DAY = dt.timedelta(days=1)
 
 
 def issued(clock: FakeClock, *, hosts: tuple[str, ...] = (), lasts: dt.timedelta = 10 * DAY) -> Issued:
-    from cryptography import x509
-
     authority: KeyPair = make_authority("ca", clock.now(), 100 * DAY)
     wanted = kubelet_client("vm", lasts_s=60, approver="x")
     names = names_of(hosts) if hosts else None
-    pair = sign(authority, wanted.subject, x509.ExtendedKeyUsageOID.CLIENT_AUTH, names, clock.now(), lasts)
+    pair = sign(authority, wanted.subject, ExtendedKeyUsageOID.CLIENT_AUTH, names, clock.now(), lasts)
     key = pair.key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -19,8 +19,9 @@ KEY = make_key()
 
 
 def node(
-    name: str = "vm", *, pool: str = "cloud", addresses: tuple[str, ...] = ("10.0.0.7",), **labels: str
+    name: str = "vm", *, pool: str = "cloud", addresses: tuple[str, ...] = ("10.0.0.7",), joined_at: str = ""
 ) -> Doc[Any]:
+    labels = {NODE_ADDRESS_LABEL: joined_at} if joined_at else {}
     told = [{"type": "InternalIP", "address": each} for each in addresses]
     ours = {NODE_POOL_LABEL: pool} if pool else {}
     status = {"addresses": [*told, {"type": "Hostname", "address": "kubernetes.default"}]}
@@ -57,8 +58,8 @@ def test_a_node_of_a_pool_gets_a_certificate_for_where_it_is() -> None:
     assert isinstance(told, Approve)
     assert told.message == "Node vm of pool cloud serves at vm, 10.0.0.7."
     assert isinstance(verdict(request(usages=("digital signature", "key encipherment", "server auth"))), Approve)
-    assert isinstance(verdict(request(), node(**{NODE_ADDRESS_LABEL: "10.0.0.7"})), Approve)
-    six = node(addresses=("fd00::7",), **{NODE_ADDRESS_LABEL: "fd00-0000-0000-0000-0000-0000-0000-0007"})
+    assert isinstance(verdict(request(), node(joined_at="10.0.0.7")), Approve)
+    six = node(addresses=("fd00::7",), joined_at="fd00-0000-0000-0000-0000-0000-0000-0007")
     assert isinstance(verdict(request(hosts=("vm", "fd00::7")), six), Approve)
 
 
@@ -91,7 +92,7 @@ def test_what_is_not_the_nodes_is_denied(how: Json, why: str) -> None:
 
 
 def test_an_address_that_a_thief_makes_its_node_report_is_denied() -> None:
-    told = verdict(request(hosts=("vm", "10.0.0.1")), node(addresses=("10.0.0.1",), **{NODE_ADDRESS_LABEL: "10.0.0.7"}))
+    told = verdict(request(hosts=("vm", "10.0.0.1")), node(addresses=("10.0.0.1",), joined_at="10.0.0.7"))
     assert isinstance(told, Deny)
     assert "did not join with the address 10.0.0.1" in told.message
 

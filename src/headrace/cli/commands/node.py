@@ -130,7 +130,7 @@ def _join(place: Home, wishes: Wishes) -> JoinedNode:
 
     known = joined_file.find(place)
     if known is not None and not current_options().kubeconfig:
-        return known
+        return join.adjust(place, known, wishes)
     return join.join(place, wishes, _kubeconfig("To join"), current_options().context, _tell)
 
 
