@@ -11,19 +11,21 @@ import anyio
 import msgspec
 
 from headrace.cluster.protocol import Cluster, ServerSideApply
-from headrace.errors import AlreadyExists, Conflict, NotFound, Unavailable, Unsupported
+from headrace.errors import AlreadyExists, Conflict, InvalidSpec, NotFound, Unavailable, Unsupported
 from headrace.install.installation import DATABASE_KEY, Installation
 from headrace.install.objects import kind_of, ref_of
 from headrace.spec.kind import Doc, Json, Kind, Ref
-from headrace.spec.kinds import CRD, NAMESPACE, SECRET
+from headrace.spec.kinds import CRD, CSI_DRIVER, NAMESPACE, PRIORITY_CLASS, SECRET
 
 MANAGER = "headrace"
 _STAND_IN_NAMESPACE = "default"
 _ENDS_WITHIN_S = 90.0
+_REPLACED: tuple[Kind[Any], ...] = (CSI_DRIVER, PRIORITY_CLASS)
+"""Kinds with fields that never change, and that can be made anew under those who use them: pods keep what they have."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of one object: `created`, `configured` or `unchanged`."""
+    """What became of one object: `created`, `configured`, `replaced` or `unchanged`."""
 
     kind: Kind[Any]
     ref: Ref
@@ -110,9 +112,24 @@ async def _apply_one(cluster: Cluster, kind: Kind[Any], ref: Ref, body: Json, *,
         body = copy.deepcopy(body)
         body["metadata"]["namespace"] = _STAND_IN_NAMESPACE
     asked = Ref(body["metadata"].get("namespace", ""), ref.name)
-    after = await cluster.patch(kind, asked, ServerSideApply(body, MANAGER, force), dry_run=dry_run)
+    try:
+        after = await cluster.patch(kind, asked, ServerSideApply(body, MANAGER, force), dry_run=dry_run)
+    except InvalidSpec:
+        if before is None or kind not in _REPLACED:
+            raise
+        return await _replace(cluster, before, body, dry_run=dry_run)
     what = "created" if before is None else "unchanged" if _same(before.raw, after.raw) else "configured"
     return Outcome(kind, ref, what, after.raw)
+
+
+async def _replace(cluster: Cluster, before: Doc[Any], body: Json, *, dry_run: bool) -> Outcome:
+    """Make an object of an earlier version anew, whose fields the server does not let change."""
+    raw = body
+    if not dry_run:
+        await cluster.delete(before.kind, before.ref, uid=before.uid)
+        await _ended(cluster, before.kind, before.ref)
+        raw = (await cluster.patch(before.kind, before.ref, ServerSideApply(body, MANAGER, force=False))).raw
+    return Outcome(before.kind, before.ref, "replaced", raw)
 
 
 def _same(before: Json, after: Json) -> bool:

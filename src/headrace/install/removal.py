@@ -14,7 +14,7 @@ import anyio
 import msgspec
 
 from headrace.cluster.protocol import Cluster, JsonPatch, Scope
-from headrace.errors import InvalidSpec, NotFound, Unavailable
+from headrace.errors import Conflict, InvalidSpec, NotFound, Unavailable
 from headrace.install.apply import Outcome
 from headrace.install.installation import Installation
 from headrace.install.kinds import DEPLOYMENT, ROLE_BINDING
@@ -31,6 +31,7 @@ from headrace.spec.kinds import (
     FLUID_KINDS,
     HEADRACE_KINDS,
     LEASE,
+    NODE_MOUNT,
     PERSISTENT_VOLUME_CLAIM,
     POD,
     SECRET,
@@ -72,8 +73,10 @@ async def remove(
         purge: delete user data too: every object of our kinds, in all namespaces, and the ledger.
 
     Raises:
+        Conflict: pods of nodes mount Datasets, which nothing could unmount without the driver; nothing is deleted then.
         Unavailable: something is not gone in time, such as an object that a finalizer of somebody else's holds.
     """
+    await _refuse_in_use(cluster)
     found = parts(msgspec.structs.replace(installation, workloads=True))  # what was left out is just not there
     ledger, definitions, spaces = (found.pop(name, []) for name in ("ledger", "definitions", "namespaces"))
     rest = [body for bodies in reversed([*found.values()]) for body in reversed(bodies)]
@@ -99,6 +102,20 @@ async def remove(
         yield gone
     async for gone in _delete_homes(cluster, installation, spaces, ledger, say, purge=purge):
         yield gone
+
+
+async def _refuse_in_use(cluster: Cluster) -> None:
+    mounts = await _every(cluster, NODE_MOUNT)
+    if not mounts:
+        return
+    specs = [mount.view.spec for mount in mounts]
+    used = sorted({f"{spec.dataset.namespace}/{spec.dataset.name} on {spec.node_name}" for spec in specs})
+    more = " and more" if len(used) > _SHOWN else ""
+    raise Conflict(
+        f"Pods mount Datasets by PersistentVolumes, and without the driver they could never end: "
+        f"{', '.join(used[:_SHOWN])}{more}.",
+        hint="End these pods first. Of a node that is gone: kubectl delete nodemounts NAME",
+    )
 
 
 async def _delete_all(cluster: Cluster, bodies: Sequence[Json]) -> AsyncIterator[Outcome]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from headrace.cluster.fake import FakeCluster
-from headrace.errors import NotFound, Unsupported
-from headrace.install.apply import check_cluster
+from headrace.errors import Conflict, InvalidSpec, NotFound, Unsupported
+from headrace.install.apply import apply, check_cluster
 from headrace.install.installation import Installation
 from headrace.install.kinds import CLUSTER_ROLE, DEPLOYMENT
-from headrace.install.objects import kind_of, objects
+from headrace.install.objects import kind_of, objects, ref_of
 from headrace.install.removal import remove
 from headrace.spec.kind import Ref
-from headrace.spec.kinds import DATASET
+from headrace.spec.kinds import CSI_DRIVER, DATASET, NODE_MOUNT
 
 pytestmark = pytest.mark.anyio
 INSTALLATION = Installation()
@@ -59,6 +59,30 @@ async def test_a_purge_takes_user_data_too() -> None:
     with pytest.raises(NotFound):
         await made.get(DATASET, Ref("p", "d"))
     assert await removed(made) == (set(), [])
+
+
+async def test_nothing_is_taken_from_under_pods_that_only_the_driver_can_unmount() -> None:
+    made = installed()
+    spec = {"nodeName": "n1", "dataset": {"namespace": "vision", "name": "digits"}}
+    made.seed(NODE_MOUNT, {"metadata": {"name": "m"}, "spec": spec})
+    with pytest.raises(Conflict, match="vision/digits on n1"):
+        await removed(made)
+    assert await made.get(DEPLOYMENT, Ref(INSTALLATION.namespace, "headrace-controller"))
+
+
+async def test_what_never_changes_is_made_anew() -> None:
+    made = installed()
+    body = next(body for body in objects(INSTALLATION) if kind_of(body) is CSI_DRIVER)
+    made.fail_next("patch", InvalidSpec("spec.volumeLifecycleModes: field is immutable"), kind=CSI_DRIVER, times=2)
+    before = await made.get(CSI_DRIVER, ref_of(body))
+    assert [each.what async for each in apply(made, [body], dry_run=True)] == ["replaced"]
+    assert (await made.get(CSI_DRIVER, ref_of(body))).uid == before.uid
+    assert [each.what async for each in apply(made, [body])] == ["replaced"]
+    assert (await made.get(CSI_DRIVER, ref_of(body))).uid != before.uid
+    made.fail_next("patch", InvalidSpec("no"), kind=CLUSTER_ROLE)
+    role = next(body for body in objects(INSTALLATION) if kind_of(body) is CLUSTER_ROLE)
+    with pytest.raises(InvalidSpec):
+        [each async for each in apply(made, [role])]
 
 
 async def test_a_server_without_deployments_is_none_to_install_on() -> None:
