@@ -42,9 +42,7 @@ class Watched:
     def wait(self) -> float:
         """Wait for the last one and return when that was."""
         if not self._done.wait(_LONGEST_S):
-            raise SystemExit(
-                f"{len(self._missing)} of {self._path} are not so yet, such as {min(self._missing)}."
-            )
+            raise SystemExit(f"{len(self._missing)} of {self._path} are not so yet, such as {min(self._missing)}.")
         return max(self.at.values())
 
     def _follow(self) -> None:

@@ -36,6 +36,7 @@ from tests.kubernetes.virtual_node.machine import joined
 from tests.registry import Registry, running_registry
 from tests.storage import Share, free_ports, small_files, webdav_share
 
+from headrace.data.conditions import CLAIM_MOUNT_VERIFIED
 from headrace.data.wrapper.objects import dataset_ref
 from headrace.install.names import ADMISSION, CONTROLLER
 from headrace.install.webhooks import at_url, webhook_configurations
@@ -91,16 +92,17 @@ class Scene:
         """Read an object of the project."""
         return self.access.call("GET", f"/{api}/namespaces/{PROJECT}/{plural}/{name}")
 
-    def until_claim_says(self, words: str) -> Json:
-        """Wait until the claim's condition has these words, and return the condition."""
+    def until_claim_says(self, words: str, told: Callable[[], object] = str) -> Json:
+        """Wait until a condition of the claim has these words, and return it."""
 
         def found() -> Json:
             conditions = self.get("persistentvolumeclaims", CLAIM)["status"].get("conditions") or ()
             return next((c for c in conditions if words in c.get("message", "")), {})
 
-        return until(
-            found, f"the claim says {words!r}", lambda: self.kubectl("describe", "pvc", "-n", PROJECT, CLAIM).stdout
-        )
+        def seen() -> str:
+            return f"{self.kubectl('describe', 'pvc', '-n', PROJECT, CLAIM).stdout}{told()}"
+
+        return until(found, f"the claim says {words!r}", seen)
 
     def run(self, pod: Json) -> tuple[Json, str, str]:
         """Apply a pod, and return it as it ended, what it printed, and the warnings; the pod is gone afterwards."""
@@ -367,13 +369,8 @@ def join_a_virtual_node(scene: Scene) -> None:
     home.parent.mkdir(mode=0o755)
     offered = ("--cpu", "4", "--memory", "8Gi")
     machine = scene.stack.enter_context(joined(scene.access, home, VIRTUAL, "cloud", *offered, *mirrors))
-    dataset = dataset_ref(Ref(PROJECT, CLAIM)).name
-
-    def verified() -> bool:
-        found = scene.get("datasets", dataset, FLUID)["status"].get("pools") or ()
-        return {"own", "cloud"} <= {each["pool"] for each in found if each["verified"] == "True"}
-
-    until(verified, "the claim is listed in both pools", lambda: f"{scene.told()}\n{machine.told()}")
+    said = scene.until_claim_says("Listed in cloud, own.", lambda: f"{scene.told()}\n{machine.told()}")
+    assert (said["type"], said["status"]) == (CLAIM_MOUNT_VERIFIED, "True")
 
 
 def step_6_with_a_toleration_it_stays_on_the_own_node_while_there_is_room(scene: Scene) -> None:
@@ -394,7 +391,7 @@ def step_6_with_a_toleration_it_reads_the_same_bytes_through_a_sidecar_when_ther
     [sidecar] = ended["spec"]["initContainers"]
     assert (sidecar["name"], sidecar["image"], sidecar["imagePullPolicy"]) == ("fluid-fuse-0", starfs.NAME, "Always")
     assert sidecar["resources"]["requests"] == {"cpu": "500m", "memory": "1Gi"}
-    assert "Warning: Pod train: Goes to pool cloud: no node with the storage's own" in warnings
+    assert "Warning: Pod train: Goes to pool cloud: no node with the claim's driver has room" in warnings
     assert f"({scene.node} lacks cpu" in warnings
     # The others, which tolerate nothing, wait for the own node as ever.
     made = json.loads(
