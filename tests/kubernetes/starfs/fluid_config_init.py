@@ -19,6 +19,6 @@ Path("/mount-starfs.sh").write_text(
 export RCLONE_WEBDAV_URL={shlex.quote(attributes["server"])}
 export RCLONE_WEBDAV_USER="$(cat {secret}/user)"
 export RCLONE_WEBDAV_PASS="$(rclone obscure - < {secret}/password)"
-exec rclone mount --config /dev/null --allow-non-empty --umask 000 {read_only} :webdav:{shlex.quote(attributes["path"])} {config["targetPath"]}
+exec rclone mount --config /dev/null --allow-non-empty --uid 0 --gid 0 --umask 000 {read_only} :webdav:{shlex.quote(attributes["path"])} {config["targetPath"]}
 """
 )
