@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx2
 import pytest
 from tests.images import TestImage, push
-from tests.kubernetes.cluster.programs import Missing, registry_programs
+from tests.kubernetes.cluster.programs import Missing, python_packages, registry_programs
 
 PASSWORD = "open sesame"
 _BCRYPTED = "$2b$04$YAtL7m8ikbZWCDnIMP3VGeSXienZxXtY97GTkj3hR35YlZ6idm7xO"  # the one way of hashing that it takes
@@ -121,6 +121,18 @@ def programs() -> Path:
         if os.environ.get("CI"):
             pytest.fail(str(missing))
         pytest.skip(f"NO REGISTRY, IMAGES ARE NOT TESTED: {missing}")
+
+
+def packages() -> list[Path]:
+    """Return Debian's packages of a small Python, libc first; skips loudly where they cannot be had, and fails in CI."""
+    try:
+        return sorted(
+            python_packages().glob("*.deb"), key=lambda path: not path.name.startswith(("base-files", "libc6"))
+        )
+    except Missing as missing:
+        if os.environ.get("CI"):
+            pytest.fail(str(missing))
+        pytest.skip(f"NO PACKAGES, NO IMAGE OF MANY LAYERS IS TESTED: {missing}")
 
 
 def free_port() -> int:

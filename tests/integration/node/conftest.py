@@ -89,19 +89,19 @@ class LiveNode:
         entries = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
         return next((e for e in entries if e["name"] == container), {"state": {}, "lastState": {}, "restartCount": 0})
 
-    async def until(self, condition: Callable[[], Any]) -> Any:
-        deadline = time.monotonic() + _WITHIN_S
+    async def until(self, condition: Callable[[], Any], within_s: float = _WITHIN_S) -> Any:
+        deadline = time.monotonic() + within_s
         while not (found := condition()):
             assert time.monotonic() < deadline, f"waited in vain: {self.pod()}, {self.notes.said[-8:]}"
             await anyio.sleep(0.005)
         return found
 
-    async def until_phase(self, phase: str, name: str = "p") -> Json:
+    async def until_phase(self, phase: str, name: str = "p", within_s: float = _WITHIN_S) -> Json:
         def reached() -> Json | None:
             pod = self.pod(name)
             return pod if pod and pod["status"].get("phase") == phase else None
 
-        found: Json = await self.until(reached)
+        found: Json = await self.until(reached, within_s)
         return found
 
     def place(self, uid: str) -> PodPlace:

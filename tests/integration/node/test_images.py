@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.images import DOCKER, TestImage, busybox, digest, directory, entry, link, manifest_of
+from tests.images import DOCKER, TestImage, busybox, digest, directory, entry, layer, link, manifest_of
 from tests.integration.node.conftest import as_node_user
-from tests.registry import PASSWORD, Registry, as_real_user, programs, running_registry
+from tests.registry import PASSWORD, Registry, as_real_user, packages, programs, running_registry
 
 from headrace.node.images.registries import Mirror
 from headrace.spec.kinds import POD, SECRET
@@ -286,9 +287,14 @@ async def test_many_pods_pull_an_image_once(node: Any, registry: Registry, box: 
     content = bytes(range(256)) * 8192
     registry.push("lab/shared", "1", box.with_layer(entry("big", content)))
     async with node.running():
-        store, unpacked = node.agent._images.store, []
+        store, unpacked = node.agent._images.store, list[str]()
         unpack = store.unpack
-        store.unpack = lambda blob, digest, check: (unpacked.append(digest), unpack(blob, digest, check))[1]
+
+        def counted(blob: Path, diff_id: str, check: Any) -> Any:
+            unpacked.append(diff_id)
+            return unpack(blob, diff_id, check)
+
+        store.unpack = counted
         names = [f"p{number}" for number in range(5)]
         for name in names:
             await node.submit(sh(f"{registry.host}/lab/shared:1", "true"), name=name, restartPolicy="Never")
@@ -310,3 +316,25 @@ async def test_a_pod_that_is_deleted_while_it_pulls_leaves_nothing(
         await node.until(lambda: node.pod() is None and not node.place(pod.uid).root.exists())
         await node.until(lambda: not list(staging.iterdir()))
         assert node.agent._images.store.images == []
+
+
+@pytest.fixture(scope="module")
+def debian_python(registry: Registry) -> str:
+    """An image of Debian's packages, each a layer."""
+    tars = [
+        subprocess.run(["dpkg-deb", "--fsys-tarfile", package], capture_output=True, check=True).stdout
+        for package in packages()
+    ]
+    last = layer(directory("tmp", 0o1777), directory("srv"), link("srv/sh", "/bin/dash"))
+    registry.push("lab/python", "3", TestImage((*tars, last), {"Entrypoint": ["python3"], "WorkingDir": "/srv"}))
+    return f"{registry.host}/lab/python:3"
+
+
+async def test_a_python_of_debians_packages_each_a_layer(debian_python: str, node: Any) -> None:
+    program = "import os; print(os.getuid(), flush=True); os.execv('./sh', ['sh', '-c', 'perl -e \"print 6*7\"'])"
+    async with node.running():
+        used = {"securityContext": {"runAsUser": 33, "readOnlyRootFilesystem": True}}
+        await node.submit(app(debian_python, args=["-c", program], **used), restartPolicy="Never")
+        await node.until(lambda: (node.pod() or {}).get("status", {}).get("phase") in {"Succeeded", "Failed"}, 60.0)
+        assert await node.output() == "33\n42\n"
+        assert len(node.agent._images.store.images[0].layers) == len(packages()) + 1

@@ -34,6 +34,8 @@ PACKAGED = {
     "busybox": "busybox-static",
 }
 NETWORK_PLUGINS = "containernetworking-plugins"
+PYTHON = ("python3-minimal", "perl-base", "dash", "coreutils")
+_INSTALLERS = {"dpkg", "debconf", "debconf-2.0", "cdebconf"}
 REGISTRY = {"docker-registry": "docker-registry", "busybox": "busybox-static"}
 """What tests of images need, on a machine that has no cluster too."""
 
@@ -68,6 +70,25 @@ def node_programs() -> Path:
 def registry_programs() -> Path:
     """Return the directory that holds every program of `REGISTRY`."""
     return _made(cache() / "registry", lambda into: _collect(REGISTRY, into)) / "bin"
+
+
+def python_packages() -> Path:
+    """Return a directory with Debian's packages of a small Python, and all that they need, as they are (`*.deb`)."""
+    return _made(cache() / "python-packages", _fetch_closure)
+
+
+def _fetch_closure(into: Path) -> None:
+    if not shutil.which("apt-cache"):
+        raise Missing("This is no Debian to take packages from. No image of many layers is tested.")
+    others = ("recommends", "suggests", "conflicts", "breaks", "replaces", "enhances")
+    command = ["apt-cache", "depends", "--recurse", *(f"--no-{kind}" for kind in others), *PYTHON]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    names = {line for line in said.splitlines() if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", line)} - _INSTALLERS
+    done = subprocess.run(["apt-get", "download", "-qq", *sorted(names)], cwd=into, capture_output=True, text=True)
+    if done.returncode:
+        raise Missing(
+            f"{', '.join(sorted(names))} cannot be downloaded: {done.stderr.strip()}. No such image is tested."
+        )
 
 
 def _build(into: Path) -> None:

@@ -115,6 +115,7 @@ class Puller:
         configuration = parse_config(body, manifest, this_platform())
         with self._pinned(configuration.diff_ids):
             fetched = await self._fetch_layers(repository, manifest, configuration)
+            await self._in_thread(self._store.sync)
             image = self._store.get(manifest.config.digest) or await self._image(manifest, configuration)
         if inner not in image.manifests:
             image.manifests.append(inner)

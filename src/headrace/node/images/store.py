@@ -5,8 +5,9 @@
     <directory>/images/<algorithm>-<hex>.json      one image, by the digest of its configuration
     <directory>/staging/…                          whatever is under way; thrown away at start
 
-What is under `layers` and `images` is whole: it was made in `staging`, put to disk and renamed. Layers come before the
-image that needs them and go after it. Methods that say so block and run in worker threads.
+What is under `layers` and `images` is whole: it was made in `staging` and renamed. An image's note is written when all
+of its layers are on the disk for good (`sync`), and a layer that no note names is thrown away at start: so nothing that
+a crash of the machine has cut short is ever used. Methods that say so block and run in worker threads.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ class Store:
             del self._pins[digest]
 
     def unpack(self, blob: Path, digest: str, check: Callable[[], None]) -> Layer:
-        """Unpack a layer and return it; it is there, whole and on disk, or not at all. Blocks; see `layers.unpack`.
+        """Unpack a layer and return it; it is there, whole, or not at all. Blocks; see `layers.unpack`.
 
         Raises:
             InvalidSpec: the layer is broken.
@@ -162,20 +163,22 @@ class Store:
             staged.mkdir(mode=0o700)
             layer = layers.unpack(blob, digest, staged / "tree", check)
             (staged / "layer.json").write_bytes(msgspec.json.encode(layer))
-            self._to_disk(staged)
             target = self._layers / _file_name(digest)
-            os.rename(staged, target)
-            _sync_directory(self._layers)
+            if not target.exists():
+                os.rename(staged, target)
         except OSError as error:
             raise self.trouble(error) from error
         finally:
             remove(staged)
         return layer
 
-    def _to_disk(self, place: Path) -> None:
-        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    def sync(self) -> None:
+        """Put everything to disk that was unpacked. Blocks, as long as the machine has much to write."""
+        fd = os.open(self._layers, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             syscalls.sync_file_system(fd)
+        except OSError as error:
+            raise self.trouble(error) from error
         finally:
             os.close(fd)
 
@@ -306,11 +309,3 @@ def _read_merged(trees: list[str], name: str) -> str:
                 return file.read(_ACCOUNT_FILE_BYTES).decode("utf-8", "replace")
             return ""
     return ""
-
-
-def _sync_directory(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
