@@ -20,7 +20,9 @@ from tests.kubernetes.roles import MERGE, Role, apply, path_of, until
 from tests.storage import free_ports
 
 from headrace.data.wrapper.objects import dataset_ref
-from headrace.install.names import ADMISSION, CONTROLLER, TLS_SECRET
+from headrace.install.names import ADMISSION, CONTROLLER, TLS_SECRET, WEBHOOKS
+from headrace.install.policies import policies
+from headrace.install.rbac import bound
 from headrace.install.webhooks import at_url, webhook_configurations
 from headrace.ledger.database import file_url
 from headrace.spec.kind import Json, Ref
@@ -76,14 +78,15 @@ def installation(kubernetes: Access, tmp_path_factory: pytest.TempPathFactory) -
         admitting.await_ready()
         hooks = webhook_configurations(HOME, at_url(f"https://127.0.0.1:{port}"))
         pool = objects.pool(CLOUD, kind="serverless", capacity={"cpu": 4}, dataAccess={"mode": "broker"})
-        shared = [*hooks, objects.profile(PROFILE), pool, objects.volume(project, "digits")]
+        rules = policies()
+        shared = [*hooks, *rules, objects.profile(PROFILE), pool, objects.volume(project, "digits")]
         spaces = [f"/api/v1/namespaces/{space}" for space in (project, elsewhere)]
         stack.callback(roles.removed, kubernetes, [*spaces, *map(path_of, shared)])
-        apply(kubernetes, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": elsewhere}}, *hooks)
+        apply(kubernetes, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": elsewhere}}, *rules, *hooks)
         until(lambda: all(is_trusting(kubernetes, body) for body in hooks), "the webhooks trust", controller.told)
         roles.project(kubernetes, project, HOME)
         claim = objects.claim(project, "digits", profile=PROFILE)
-        apply(kubernetes, objects.secret(project, "jfs"), *shared[len(hooks) :], claim)
+        apply(kubernetes, objects.secret(project, "jfs"), *shared[len(hooks) + len(rules) :], claim)
         dataset = f"{FLUID}/namespaces/{project}/datasets/{dataset_ref(Ref(project, 'digits')).name}"
         until(lambda: phase(kubernetes, dataset) == "Bound", "the claim is shared", controller.told)
         yield Installation(kubernetes, project, elsewhere, port, admitting, directory, theirs)
@@ -99,6 +102,7 @@ def phase(access: Access, path: str) -> str:
     return "" if roles.missing(access, path) else str((access.call("GET", path).get("status") or {}).get("phase"))
 
 
+DRY, UNASKED = "?dryRun=All", "tests/unasked"
 CLOUDY = {"nodeSelector": {NODE_POOL_LABEL: CLOUD}}
 
 
@@ -192,11 +196,57 @@ def test_a_kind_of_fluids_that_is_not_run_says_what_to_use(installation: Install
 
 
 def test_outside_of_projects_it_is_said_that_nothing_is_done(installation: Installation) -> None:
-    status, _, warnings = installation.create(objects.job(installation.elsewhere, "idle"), query="?dryRun=All")
-    assert status == 201
-    assert any("is no project" in warning for warning in warnings)
-    _, made, _ = installation.create(objects.pod(installation.elsewhere, "theirs"))
+    space = installation.elsewhere
+    cure = f"headrace install --project {space}"
+    dataset = {"apiVersion": objects.FLUID, "kind": "Dataset", "metadata": {"name": "idle", "namespace": space}}
+    dataset["spec"] = {"mounts": [{"mountPoint": "s3://bucket", "name": "b"}]}
+    shared = objects.claim(space, "shared", profile=PROFILE)
+    for body in (objects.job(space, "idle"), dataset, shared):
+        assert until_warned(installation, body, cure), body["kind"]
+    status, _, warnings = installation.create(objects.claim(space, "plain"))
+    assert (status, warnings) == (201, [])
+    path = path_of(objects.claim(space, "plain"))
+    with installation.access.client() as client:
+        for value, is_warned in ((PROFILE, True), ("another", False)):
+            patch = {"metadata": {"labels": {"fluid.io/runtime-profile": value}}}
+            answer = client.patch(path, json=patch, headers={"content-type": MERGE})
+            assert answer.status_code == 200
+            assert (cure in " ".join(answer.headers.get_list("warning"))) == is_warned
+    _, _, warnings = installation.create(objects.claim(installation.project, "shared", profile=PROFILE), query=DRY)
+    assert not [warning for warning in warnings if "no project" in warning]
+    _, made, _ = installation.create(objects.pod(space, "theirs"))
     assert "annotations" not in made["metadata"]
+
+
+def until_warned(installation: Installation, body: Json, text: str) -> bool:
+    """A policy is in force a moment after it is there."""
+    return until(lambda: any(text in each for each in installation.create(body, query=DRY)[2]), "it is warned")
+
+
+def test_no_other_webhook_says_afterwards_who_submitted_a_pod(installation: Installation) -> None:
+    """A pod that ours are not asked about is as good as one that another webhook changes after them."""
+    space, access = installation.project, installation.access
+    body = objects.pod(space, "forged")
+    body["metadata"] |= {"annotations": {SUBMITTED_BY: "somebody-else"}, "labels": {UNASKED: ""}}
+    hook = f"/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/{WEBHOOKS}"
+    before = access.call("GET", hook)["webhooks"]
+    spared = {"matchExpressions": [{"key": UNASKED, "operator": "DoesNotExist"}]}
+    access.call("PATCH", hook, {"webhooks": [{**before[0], "objectSelector": spared}, *before[1:]]}, MERGE)
+    ann = {"kind": "User", "name": "ann", "apiGroup": "rbac.authorization.k8s.io"}
+    apply(access, {**bound("ann", "edit", "", "", namespace=space), "subjects": [ann]})
+
+    def as_ann() -> tuple[int, str]:
+        with access.client() as client:
+            answer = client.post(f"{installation.pods()}{DRY}", json=body, headers={"impersonate-user": "ann"})
+        return answer.status_code, answer.text
+
+    try:
+        until(lambda: "somebody else here" in as_ann()[1], "it is refused", as_ann)
+        assert as_ann()[0] == 403
+        body["metadata"]["annotations"] = {SUBMITTED_BY: "ann"}
+        assert as_ann()[0] == 201
+    finally:
+        access.call("PATCH", hook, {"webhooks": before}, MERGE)
 
 
 def test_deleting_what_is_used_warns(installation: Installation) -> None:

@@ -175,6 +175,34 @@ def test_a_deleted_project_goes_whole(bench: Bench, controller: Role) -> None:
     bench.access.call("DELETE", path_of(objects.profile("any")))
 
 
+def test_a_namespace_that_is_no_project_is_left_alone_until_it_becomes_one(bench: Bench, controller: Role) -> None:
+    """No right is asked for in vain, and nothing needs a restart."""
+    space = f"{bench.project}-later"
+    apply(bench.access, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": space}})
+    shared = objects.claim(space, "digits", profile="none-yet")
+    dataset = {"apiVersion": objects.FLUID, "kind": "Dataset", "metadata": {"name": "waits", "namespace": space}}
+    dataset["spec"] = {"mounts": [{"mountPoint": "s3://bucket", "name": "b"}]}
+    apply(bench.access, shared, dataset, objects.job(space, "waits"))
+    try:
+        make_dataset(bench, "beside")  # whoever has judged this one has seen the others before
+        paths = [path_of(dataset), path_of_job(space, "waits")]
+        assert not any(condition(bench.get(path), "Ready") for path in paths)
+        assert [event["error"] for event in controller.events() if space in str(event.get("error"))] == []
+        assert 'status="403"' not in controller.ask("/metrics")[1]
+
+        roles.project(bench.access, space, HOME)
+        for path in paths:
+            until(lambda path=path: (bench.get(path).get("status") or {}).get("conditions"), f"{path} is judged")  # type: ignore[misc]
+        until(
+            lambda: "no profile none-yet" in told(bench.get(path_of(shared))),
+            "the claim says what is missing",
+            lambda: (bench.get(path_of(shared)), controller.told()),
+        )
+    finally:
+        path = f"/api/v1/namespaces/{space}"
+        roles.removed(bench.access, [path])
+
+
 def test_whoever_ends_gives_the_lease_back(bench: Bench) -> None:
     with bench.controller() as running:
         running.await_ready()

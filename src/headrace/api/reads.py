@@ -24,7 +24,7 @@ from headrace.ledger.pricing import spans as derive
 from headrace.ledger.store import Ledger
 from headrace.spec.defaults import apply_defaults
 from headrace.spec.kind import Doc, Json, Ref
-from headrace.spec.kinds import TRAIN_JOB
+from headrace.spec.kinds import NAMESPACE, TRAIN_JOB
 from headrace.spec.names import READS_GROUP, READS_VERSION
 from headrace.spec.validation import validate
 
@@ -42,10 +42,25 @@ _RESOURCES = (
 
 
 class Reads:
-    """Holds what the routes ask."""
+    """Holds what the routes ask.
 
-    def __init__(self, cache: Cache, workloads: Workloads, ledger: Ledger, code: CodeStore, clock: Clock) -> None:
+    Args:
+        project_label: what namespaces have in which jobs run; empty where they run in all.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        workloads: Workloads,
+        ledger: Ledger,
+        code: CodeStore,
+        clock: Clock,
+        *,
+        project_label: str = "",
+    ) -> None:
         self._jobs = cache.reader(TRAIN_JOB)
+        self._namespaces = cache.reader(NAMESPACE)
+        self._project_label = project_label
         self._workloads = workloads
         self._ledger = ledger
         self._code = code
@@ -90,10 +105,12 @@ class Reads:
         ref = Ref(request.path_params["namespace"], request.path_params["name"])
         job = self._jobs.get(ref)
         if job is None:
+            self._refuse_elsewhere(ref.namespace)
             raise NotFound(f"There is no TrainJob {ref}.", hint="List them with: headrace ps")
         return waiting.explain(job, self._workloads.snapshot(self._clock.now().timestamp()))
 
     async def _quote(self, request: Request) -> Json:
+        self._refuse_elsewhere(request.path_params["namespace"])
         body = apply_defaults(TRAIN_JOB, _decode(await request.body()))
         problems = validate(TRAIN_JOB, body)
         if problems:
@@ -110,6 +127,16 @@ class Reads:
         body["status"] = {"phase": "Queued", "queuedAt": format_time(now)}
         job: Doc[Any] = Doc(TRAIN_JOB, body)
         return waiting.quote(str(job.ref), self._workloads.snapshot(now.timestamp(), candidate=job))
+
+    def _refuse_elsewhere(self, name: str) -> None:
+        """Raise NotFound where nothing is done with jobs, so that nobody waits for them."""
+        namespace = self._namespaces.get(Ref("", name))
+        if self._project_label and (namespace is None or self._project_label not in namespace.labels):
+            raise NotFound(
+                f"Namespace {name} is no project of Headrace, so nothing is done with what is in it.",
+                hint=f"Whoever installed Headrace makes it one, and then it goes on by itself: headrace install --project {name}",
+                code="NoProject",
+            )
 
     async def _usage(self, request: Request) -> Json:
         asked = request.query_params

@@ -7,7 +7,7 @@ writes, is in `reflector` and `indexer`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 import anyio
@@ -15,6 +15,7 @@ import msgspec
 from anyio.abc import TaskGroup
 
 from headrace.clock import Clock, SystemClock
+from headrace.cluster.gate import GatedIndexer, InNamespaces
 from headrace.cluster.indexer import Handler, Indexer, IndexFunction
 from headrace.cluster.protocol import ALL, Cluster, Scope
 from headrace.cluster.reflector import Reflector
@@ -52,14 +53,15 @@ class Cache:
     Args:
         cluster: what is cached.
         scopes: which objects of a kind; all of them where a kind is not named. Fixed for the cache's life. With
-            `EachNamespace` a kind is followed in the namespaces that have a label, as they come and go.
+            `EachNamespace` a kind is followed in the namespaces that have a label, as they come and go; with
+            `InNamespaces` it is followed everywhere and shown in those.
         clock: dates what is assumed to be deleted.
     """
 
     def __init__(
         self,
         cluster: Cluster,
-        scopes: Mapping[Kind[Any], Scope | EachNamespace] | None = None,
+        scopes: Mapping[Kind[Any], Scope | EachNamespace | InNamespaces] | None = None,
         *,
         clock: Clock | None = None,
     ) -> None:
@@ -119,27 +121,36 @@ class Cache:
 
     def _indexer(self, kind: Kind[T]) -> Indexer[T] | Spread[T]:
         if kind not in self._indexers:
-            scope = self._scopes.get(kind, ALL)
-            follower = self._spread(kind, scope) if isinstance(scope, EachNamespace) else self._reflector(kind, scope)
+            follower = self._follower(kind, self._scopes.get(kind, ALL))
             self._followers[kind] = follower
             if self._tasks is not None:
                 self._tasks.start_soon(follower.run)
         return cast("Indexer[T] | Spread[T]", self._indexers[kind])
 
-    def _reflector(self, kind: Kind[T], scope: Scope) -> Reflector[T]:
-        indexer = Indexer(kind, scope, self._clock)
-        self._indexers[kind] = indexer
-        return Reflector(self._cluster, indexer)
+    def _follower(self, kind: Kind[T], scope: Scope | EachNamespace | InNamespaces) -> Reflector[T] | Spread[T]:
+        match scope:
+            case EachNamespace(label):
+                spread = Spread(kind, self._cluster, self._clock)
+                self._indexers[kind] = spread
+                self._with_namespaces(label, spread.follow, spread.forget)
+                return spread
+            case InNamespaces(label):
+                gated = GatedIndexer(kind, self._clock)
+                self._indexers[kind] = gated
+                self._with_namespaces(label, gated.show, gated.hide)
+                return Reflector(self._cluster, gated)
+            case Scope():
+                indexer = Indexer(kind, scope, self._clock)
+                self._indexers[kind] = indexer
+                return Reflector(self._cluster, indexer)
 
-    def _spread(self, kind: Kind[T], scope: EachNamespace) -> Spread[T]:
-        spread = Spread(kind, self._cluster, self._clock)
-        self._indexers[kind] = spread
+    def _with_namespaces(self, label: str, has: Callable[[str], None], lacks: Callable[[str], None]) -> None:
+        """Call `has` with each namespace that has a label, and `lacks` when it has it no more."""
 
         def changed(old: Doc[Any] | None, new: Doc[Any] | None) -> None:
-            if new is not None and scope.label in new.labels:
-                spread.follow(new.name)
+            if new is not None and label in new.labels:
+                has(new.name)
             elif old is not None:
-                spread.forget(old.name)
+                lacks(old.name)
 
         self.subscribe(NAMESPACE, changed)
-        return spread

@@ -11,25 +11,36 @@ from collections.abc import Sequence
 
 from headrace.spec.kind import Json
 from headrace.spec.names import (
+    FLUID_GROUP,
     HEADRACE_GROUP,
     HEADRACE_VERSION,
     MATERIALISE_PREFIX,
+    PROJECT_LABEL,
     PVC_PROTECTION_FINALIZER,
     RUNTIME_PROFILE_LABEL,
     SIDECAR_PREFIX,
+    SUBMITTED_BY_ANNOTATION,
 )
 
 API = "admissionregistration.k8s.io/v1"
-CLIENTS_POLICY, DEBUGGING_POLICY, CLAIMS_POLICY, NODE_MOUNTS_POLICY = (
+CLIENTS_POLICY, DEBUGGING_POLICY, CLAIMS_POLICY, AUTHORS_POLICY, PROJECTS_POLICY, NODE_MOUNTS_POLICY = (
     "headrace-clients",
     "headrace-debugging",
     "headrace-claims",
+    "headrace-authors",
+    "headrace-projects",
     "headrace-node-mounts",
 )
 _EXEMPT = (
     f'authorizer.group("{HEADRACE_GROUP}").resource("policies").namespace(request.namespace).check("bypass").allowed()'
 )
 _OF_KUBERNETES = '["system:kube-controller-manager", "system:serviceaccount:kube-system:pvc-protection-controller"]'
+
+
+_SPEAKS = (
+    f'authorizer.group("{HEADRACE_GROUP}").resource("authors").namespace(request.namespace).check("name").allowed()'
+)
+"""Whoever makes pods for others says for whom."""
 
 
 def _is_client(name: str) -> str:
@@ -70,6 +81,17 @@ def policies() -> list[Json]:
                 }
             ],
         ),
+        *_policy(
+            AUTHORS_POLICY,
+            {"apiGroups": [""], "resources": ["pods"], "operations": ["CREATE"]},
+            f"object.metadata.?annotations[?'{SUBMITTED_BY_ANNOTATION}'].orValue('') in ['', request.userInfo.username] "
+            f"|| {_SPEAKS}",
+            f"The annotation {SUBMITTED_BY_ANNOTATION} says who submitted the pod, which is somebody else here. Another "
+            "admission webhook changes it; look for that.",
+            spaces=[{"key": PROJECT_LABEL, "operator": "Exists"}],
+            has_exemptions=False,
+        ),
+        *_elsewhere(),
     ]
 
 
@@ -101,26 +123,79 @@ def own_node_only(account: str, namespace: str) -> list[Json]:
     )
 
 
+def _elsewhere() -> list[Json]:
+    """Return the policy that warns whoever writes what we work with where we have no right to work."""
+    label = f"'{RUNTIME_PROFILE_LABEL}'"
+    ours = [
+        {
+            "apiGroups": [group],
+            "apiVersions": ["*"],
+            "resources": ["*"],
+            "operations": ["CREATE"],
+            "scope": "Namespaced",
+        }
+        for group in (FLUID_GROUP, HEADRACE_GROUP)
+    ]
+    claims = {
+        "apiGroups": [""],
+        "apiVersions": ["v1"],
+        "resources": ["persistentvolumeclaims"],
+        "operations": ["CREATE", "UPDATE"],
+        "scope": "Namespaced",
+    }
+    labelled = (
+        f"request.resource.group != '' || ({label} in object.metadata.?labels.orValue({{}}) && "
+        f"(request.operation == 'CREATE' || !({label} in oldObject.metadata.?labels.orValue({{}}))))"
+    )
+    message = (
+        "'namespace ' + request.namespace + ' is no project of Headrace, so nothing is done with this. Whoever installed "
+        "Headrace makes it one, and then it goes on by itself: headrace install --project ' + request.namespace"
+    )
+    spec: Json = {
+        "failurePolicy": "Ignore",
+        "matchConstraints": {
+            "matchPolicy": "Equivalent",
+            "namespaceSelector": {"matchExpressions": [{"key": PROJECT_LABEL, "operator": "DoesNotExist"}]},
+            "objectSelector": {},
+            "resourceRules": [claims, *ours],
+        },
+        "matchConditions": [{"name": "asks-for-us", "expression": labelled}],
+        "validations": [{"expression": "false", "message": "This is no project.", "messageExpression": message}],
+    }
+    return _bound(PROJECTS_POLICY, spec, "Warn")
+
+
 def _holds(claim: str) -> str:
     return f'(has({claim}.metadata.finalizers) && "{PVC_PROTECTION_FINALIZER}" in {claim}.metadata.finalizers)'
 
 
 def _policy(
-    name: str, rule: Json, holds: str, message: str, *, when: Sequence[Json] = (), has_exemptions: bool = True
+    name: str,
+    rule: Json,
+    holds: str,
+    message: str,
+    *,
+    when: Sequence[Json] = (),
+    spaces: Sequence[Json] = (),
+    has_exemptions: bool = True,
 ) -> list[Json]:
-    exempt = [{"name": "not-exempt", "expression": f"!{_EXEMPT}"}] if has_exemptions else []
     rules = [{"apiVersions": ["v1"], "scope": "Namespaced", **rule}]
+    exempt = [{"name": "not-exempt", "expression": f"!{_EXEMPT}"}] if has_exemptions else []
     spec: Json = {
         "failurePolicy": "Fail",
         "matchConstraints": {
             "matchPolicy": "Equivalent",
-            "namespaceSelector": {},
+            "namespaceSelector": {"matchExpressions": list(spaces)} if spaces else {},
             "objectSelector": {},
             "resourceRules": rules,
         },
         "matchConditions": [*when, *exempt],
         "validations": [{"expression": holds, "message": message, "reason": "Forbidden"}],
     }
+    return _bound(name, spec, "Deny")
+
+
+def _bound(name: str, spec: Json, action: str) -> list[Json]:
     meta = {"name": name}
     return [
         {"apiVersion": API, "kind": "ValidatingAdmissionPolicy", "metadata": meta, "spec": spec},
@@ -128,6 +203,6 @@ def _policy(
             "apiVersion": API,
             "kind": "ValidatingAdmissionPolicyBinding",
             "metadata": meta,
-            "spec": {"policyName": name, "validationActions": ["Deny"]},
+            "spec": {"policyName": name, "validationActions": [action]},
         },
     ]

@@ -87,6 +87,7 @@ CONTROLLER_IN_PROJECTS = [
         ["patch"],
     ),
     rule(HEADRACE_GROUP, ["trainjobs/status"], ["patch"]),
+    rule(HEADRACE_GROUP, ["authors"], ["name"]),  # to say of a pod whose job it is; see install.policies
     # Setting an owner that blocks deletion needs this where OwnerReferencesPermissionEnforcement is on.
     rule(FLUID_GROUP, ["datasets/finalizers", "thinruntimes/finalizers"], ["update"]),
     rule(HEADRACE_GROUP, ["trainjobs/finalizers"], ["update"]),

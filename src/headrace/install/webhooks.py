@@ -1,7 +1,7 @@
 """Which requests the API server asks our webhooks about, and what it does when nobody answers.
 
 Closed (nothing passes unasked) where Headrace's word is needed: in projects, for pods that ask for sidecars by label,
-and for our own kinds. Nothing else is sent, so a cluster goes on without us. Headrace's own namespace is never asked
+and for our own kinds, except for what our controllers write there. Nothing else is sent, so a cluster goes on without us. Headrace's own namespace is never asked
 about, or a cluster could not start what answers.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from headrace.install.names import WEBHOOKS
+from headrace.install.names import CONTROLLER, WEBHOOKS
 from headrace.spec.kind import Json
 from headrace.spec.names import (
     FLUID_GROUP,
@@ -47,10 +47,12 @@ def webhook_configurations(home: str, reached: ClientConfig) -> list[Json]:
         _rule(FLUID_GROUP, used, ["DELETE"]),
     ]
     guarded = [
-        _rule("", ["pods"], ["CREATE", "UPDATE"]),
+        _rule("", ["pods"], ["UPDATE"]),  # what is made is checked by the policy `headrace-authors`, without a call
         _rule("", ["pods/ephemeralcontainers"], ["UPDATE"]),
         _rule("", ["pods/exec", "pods/attach"], ["CONNECT"]),
     ]
+    ours = f"system:serviceaccount:{home}:{CONTROLLER}"
+    others = [{"name": "not-by-our-controllers", "expression": f"request.userInfo.username != '{ours}'"}]
     in_projects = [{"key": PROJECT_LABEL, "operator": "Exists"}]
     elsewhere = [{"key": PROJECT_LABEL, "operator": "DoesNotExist"}]
     return [
@@ -66,14 +68,14 @@ def webhook_configurations(home: str, reached: ClientConfig) -> list[Json]:
                     }
                     for name, label in _ASKING.items()
                 ),
-                _hook("objects", own, reached("/mutate"), "", ()),
+                {**_hook("objects", own, reached("/mutate"), "", ()), "matchConditions": others},
             ],
         ),
         _configuration(
             "ValidatingWebhookConfiguration",
             [
                 _hook("pods", guarded, reached("/validate"), home, in_projects),
-                _hook("objects", checked, reached("/validate"), "", ()),
+                {**_hook("objects", checked, reached("/validate"), "", ()), "matchConditions": others},
             ],
         ),
     ]

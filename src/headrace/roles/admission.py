@@ -17,7 +17,6 @@ import anyio
 import click
 
 from headrace.admission.chain import chain
-from headrace.admission.projects import ProjectHint
 from headrace.admission.service import Unchanged, Webhooks
 from headrace.admission.shape import Normaliser, Validator
 from headrace.cluster.cache import Cache
@@ -103,7 +102,7 @@ def make_webhooks(cache: Cache, trusted: frozenset[str]) -> Webhooks:
     stamp = made.mutating[0]
     return Webhooks(
         mutating=(Normaliser(), *made.mutating),
-        validating=(*made.validating, Unchanged(stamp, _CHANGED_AUTHOR), Validator(), ProjectHint(cache)),
+        validating=(*made.validating, Unchanged(stamp, _CHANGED_AUTHOR), Validator()),
     )
 
 

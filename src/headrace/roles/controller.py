@@ -26,6 +26,7 @@ from headrace.clock import SystemClock
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Group
 from headrace.cluster.fenced import Fenced
+from headrace.cluster.gate import InNamespaces
 from headrace.cluster.lease import Lease
 from headrace.cluster.protocol import Cluster
 from headrace.cluster.remote import RemoteCluster
@@ -53,10 +54,12 @@ from headrace.spec.kinds import (
     DATA_PROCESS,
     DATASET,
     HEADRACE_KINDS,
+    PERSISTENT_VOLUME_CLAIM,
     PLUGIN_KINDS,
     SECRET,
     THIN_RUNTIME,
     THIN_RUNTIME_PROFILE,
+    TRAIN_JOB,
 )
 from headrace.spec.names import PROJECT_LABEL
 from headrace.telemetry import logger
@@ -70,11 +73,16 @@ KINDS: tuple[Kind[Any], ...] = (
 """What a cluster must have been taught."""
 
 SCOPES: Mapping[Kind[Any], EachNamespace] = {
-    SECRET: EachNamespace(PROJECT_LABEL),
-    CONFIG_MAP: EachNamespace(PROJECT_LABEL),
-    DAEMON_SET: EachNamespace(PROJECT_LABEL),
+    kind: EachNamespace(PROJECT_LABEL) for kind in (SECRET, CONFIG_MAP, DAEMON_SET)
 }
 """Nobody reads the Secrets of a whole cluster: only namespaces that are projects are followed."""
+
+WORKED_ON: Mapping[Kind[Any], InNamespaces] = {
+    kind: InNamespaces(PROJECT_LABEL)
+    for kind in (DATASET, THIN_RUNTIME, DATA_LOAD, DATA_PROCESS, TRAIN_JOB, PERSISTENT_VOLUME_CLAIM)
+}
+"""What is in other namespaces is nothing to work on: there is no right to. That is said by the policy
+`headrace-projects` to whoever writes it."""
 
 _LEDGER_AGAIN_S = 5.0
 
@@ -142,7 +150,7 @@ async def _work(
             say_proxy=readiness.sayer("front proxy"),
         )
         code = await _code_store(settings, cluster, ledger, serving.certificate)
-        cache = Cache(cluster, SCOPES)
+        cache = Cache(cluster, {**SCOPES, **WORKED_ON})
         lease = Lease(cluster, Ref(settings.namespace, CONTROLLER), _identity(), is_final=True)
         leading = Fenced(cluster, lease)
         parts = controllers.build(
@@ -169,7 +177,8 @@ async def _work(
             tasks.start_soon(serving.follow)
             await tasks.start(Group(cache, runnables, lease=lease).run)
             say("")
-            await serving.serve(Reads(cache, parts.workloads, ledger, code, clock), listeners.reads, listeners.code)
+            reads = Reads(cache, parts.workloads, ledger, code, clock, project_label=PROJECT_LABEL)
+            await serving.serve(reads, listeners.reads, listeners.code)
     finally:
         ledger.close()
 
