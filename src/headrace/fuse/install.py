@@ -2,8 +2,8 @@
 
 The directory gets `fusermount3` and `fusermount`, because libfuse 2 and 3 differ. Where client and broker share a
 machine's root they are one shell script, with `standin.py` beside it, so that the stand-in fits the broker that wrote
-it. Where the client's image is the user's they are a static program (`headrace.fuse.native`), and the probe `served`
-comes along.
+it. Where the client's image is the user's they are a static program (`headrace.fuse.native`). The probe `served` comes
+along.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NATIVE = {"fusermount3": "fusermount3", "fusermount": "fusermount3", "served": 
 
 
 def install_standin(directory: str, *, seen_at: str, socket: str, python: str = sys.executable) -> None:
-    """Write the stand-in into `directory`. Idempotent; replaces an older one without a moment of absence.
+    """Write the stand-in and the probe into `directory`. Idempotent; replaces older ones without a moment of absence.
 
     Args:
         seen_at: where the client's container sees `directory`.
@@ -37,6 +37,8 @@ def install_standin(directory: str, *, seen_at: str, socket: str, python: str = 
     command = shlex.join([python, "-I", "-S", f"{seen_at}/standin.py", socket])
     for name in NAMES:
         _replace(os.path.join(directory, name), f'#!/bin/sh\nexec {command} "$@"\n', 0o755)
+    probe = shlex.join([python, "-I", "-m", "headrace.fuse.served"])
+    _replace(os.path.join(directory, "served"), f'#!/bin/sh\nexec {probe} "$@"\n', 0o755)
 
 
 def install_native(directory: str, *, programs: str) -> None:

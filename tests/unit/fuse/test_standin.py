@@ -301,6 +301,12 @@ def test_installing_again_replaces_and_both_names_are_there(tmp_path: Path) -> N
         assert (tmp_path / name).read_text().endswith('/usr/bin/python3 -I -S /run/bin/standin.py /new.sock "$@"\n')
 
 
+def test_the_probe_is_beside_the_stand_in_in_python_too(tmp_path: Path) -> None:
+    install_standin(str(tmp_path), seen_at="/run/bin", socket="/s")
+    done = subprocess.run([tmp_path / "served", tmp_path], capture_output=True, text=True)
+    assert (done.returncode, "No FUSE file system is mounted at" in done.stdout + done.stderr) == (1, True)
+
+
 def test_the_static_ones_are_held_once_and_replaced_whole(tmp_path: Path) -> None:
     built = compiled(tmp_path / "built")
     for pod in ("a", "b", "a"):
