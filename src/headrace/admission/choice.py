@@ -118,4 +118,5 @@ def _why_not(offer: Offer) -> str:
 
 
 def _told(needs: Amounts) -> str:
-    return amounts.describe({name: amount for name, amount in needs.items() if name != "pods"})
+    asked = {name: amount for name, amount in needs.items() if amount and name != "pods"}
+    return amounts.describe(asked) if asked else "a pod that requests nothing"

@@ -79,6 +79,14 @@ def test_home_goes_first_then_the_cheapest_pool_with_room(
     assert why in choice.why
 
 
+def test_a_pod_without_requests_is_no_pod_for_nothing() -> None:
+    asks = {"pods": 1}
+    assert choose(asks, [node("own-1", 4, 2)], [offer()]).why.endswith(
+        "own-1 has room for a pod that requests nothing."
+    )
+    assert choose(asks, [node("own-1", 4, None)], [offer()]).pool == "cloud"
+
+
 def test_a_resource_that_a_pool_does_not_limit_is_the_nodes_to_give() -> None:
     room = Room({"cpu": 4000}, {"cpu": 4000}, (node("c", 8, 8),), {"cpu": 4000})
     assert Offer(pool="c", needs=amount(2, 8, 1), room=room).fits_now
