@@ -202,6 +202,7 @@ class Heartbeat:
             ],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self._config.port}},
             "images": list(self._images()),
+            "declaredFeatures": list(_FEATURES),
             "nodeInfo": _node_info(),
         }
 
@@ -214,6 +215,10 @@ class Heartbeat:
         except NotFound:
             await self._ensure(LEASE, ref, {"metadata": {}, "spec": {**spec, "acquireTime": now}}, {"spec": spec})
         self._renewed_at = anyio.current_time()
+
+
+_FEATURES = ("ExtendWebSocketsToKubelet",)
+"""What API servers may count on (KEP-5328): WebSockets of commands and ports come as they are, unmade into SPDY."""
 
 
 def _node_info() -> Json:

@@ -13,7 +13,6 @@ from tests.kubernetes.node_endpoint.pods import ECHO, Pods
 
 from headrace.sandbox.testing import missing_features
 
-MERGE = "application/merge-patch+json"
 TALK = "echo first line; echo oops >&2; exec sleep 1000"
 
 
@@ -50,7 +49,7 @@ def reached_namespace(endpoint: str, bare_kubernetes: Access) -> Iterator[str]:
     bare_kubernetes.call("DELETE", f"/api/v1/namespaces/{name}")
 
 
-@pytest.fixture(scope="session", params=["websocket", "websocket-through", "spdy"])
+@pytest.fixture(scope="session", params=["websocket", "websocket-translated", "spdy"])
 def pods(
     request: pytest.FixtureRequest,
     bare_kubernetes: Access,
@@ -59,10 +58,8 @@ def pods(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Pods:
     """A pod `main`, which says two lines, and `echo`, which listens at a port that it says."""
-    features = ["ExtendWebSocketsToKubelet"] if request.param == "websocket-through" else None
-    status = {"status": {"declaredFeatures": features}}
-    bare_kubernetes.call("PATCH", f"/api/v1/nodes/{node_name}/status", status, MERGE)
     made = Pods(bare_kubernetes, node_name, reached_namespace, tmp_path_factory.mktemp("client"), request.param)
+    made.be_reached()
     made.make("main", "sh", "-c", TALK)
     made.make("echo", "python3", "-c", ECHO)
     return made

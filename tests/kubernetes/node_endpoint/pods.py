@@ -13,7 +13,7 @@ from typing import Any
 from tests.contract.conftest import kubectl_path
 from tests.kubernetes.access import Access
 from tests.kubernetes.fixtures import wait
-from tests.kubernetes.roles import write_kubeconfig
+from tests.kubernetes.roles import MERGE, write_kubeconfig
 
 WITHIN_S = 30.0
 KUBECTL = (str(kubectl_path()),)
@@ -41,7 +41,8 @@ class Pods:
     """Pods in a namespace.
 
     Args:
-        way: `websocket`, which the API server makes SPDY of; `websocket-through`, which it leaves as it is; `spdy`.
+        way: `websocket`, which the API server passes on to a node that says it takes it; `websocket-translated`, of which
+            it makes SPDY where a node does not; `spdy`, which it passes on.
     """
 
     def __init__(self, access: Access, node: str, namespace: str, home: Path, way: str) -> None:
@@ -56,6 +57,12 @@ class Pods:
             "KUBECONFIG": str(home / "kubeconfig"),
             **(_BY_SPDY if way == "spdy" else {}),
         }
+
+    def be_reached(self) -> None:
+        """Have the node say what it takes; after some minutes its agent says again what it really takes."""
+        features = None if self.way == "websocket-translated" else ["ExtendWebSocketsToKubelet"]
+        body = {"status": {"declaredFeatures": features}}
+        self.access.call("PATCH", f"/api/v1/nodes/{self._node}/status", body, MERGE)
 
     def make(self, name: str, *command: str, container: str = "app", labels: Mapping[str, str] | None = None) -> None:
         """Make a pod on the node and wait until it runs. Idempotent."""

@@ -1,7 +1,6 @@
 """A node of ours behind a real API server: kubectl and headrace reach into its pods.
 
-A client's WebSocket becomes SPDY in the API server, or goes on as it is to a node that says it can take it; a client's
-SPDY goes through.
+In three ways: see `Pods`.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import struct
 import termios
 import time
 from pathlib import Path
+from typing import IO
 
 from tests.kubernetes import objects
 from tests.kubernetes.access import Access
@@ -26,8 +26,8 @@ from tests.kubernetes.roles import apply
 from headrace.spec.names import JOB_LABEL
 
 METRICS = {
-    "websocket": "apiserver_stream_translator_requests_total",
-    "websocket-through": 'apiserver_websocket_streaming_requests_total{proxy_type="proxied_to_kubelet"',
+    "websocket-translated": "apiserver_stream_translator_requests_total",
+    "websocket": 'apiserver_websocket_streaming_requests_total{proxy_type="proxied_to_kubelet"',
 }
 
 
@@ -42,6 +42,7 @@ def test_a_command_with_input_output_and_exit_code(pods: Pods) -> None:
 
 
 def test_each_way_is_the_way_it_is_meant_to_be(pods: Pods) -> None:
+    pods.be_reached()
     before = counts(pods.access)
     pods.run("exec", "main", "--", "true")
     after = counts(pods.access)
@@ -145,13 +146,23 @@ def test_attaching_shows_what_a_container_says(pods: Pods) -> None:
     pods.make(name, "sh", "-c", talk)
     with pods.running("attach", name) as process:
         assert process.stdout is not None
-        while process.stdout.readline() != b"tick\n":  # kubectl has a warning of its own
-            pass
+        said_before = until_line(process.stdout, b"tick\n")
         pods.run("exec", name, "--", "touch", "/tmp/go-on")
         said = process.stdout.read().split()
         assert process.wait(WITHIN_S) == 0
     assert {*said} == {b"tick", b"ended", b"err"}
+    assert b"begun\n" not in said_before
     assert b"standard input is empty on this node" in pods.run("attach", "-i", "main", stdin=b"x", code=1).stderr
+
+
+def until_line(output: IO[bytes], line: bytes) -> list[bytes]:
+    """Read until a line has come, and return those before it, such as kubectl's own warnings."""
+    seen: list[bytes] = []
+    for each in iter(output.readline, b""):
+        if each == line:
+            return seen
+        seen.append(each)
+    raise AssertionError(f"{line!r} never came: {seen}")
 
 
 def test_headrace_reaches_a_jobs_workers(pods: Pods, kubernetes: Access) -> None:

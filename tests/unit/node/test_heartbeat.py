@@ -44,6 +44,7 @@ async def test_registration(bench: Any) -> None:
     assert node.labels["kubernetes.io/hostname"] == "own"
     assert node.spec["podCIDR"] == "127.64.0.0/24"
     assert node.status["allocatable"] == {"cpu": "4", "memory": "8Gi", "pods": "110"}
+    assert node.status["declaredFeatures"] == ["ExtendWebSocketsToKubelet"]
     assert node.status["daemonEndpoints"] == {"kubeletEndpoint": {"Port": 10250}}
     assert ready(node)["status"] == "False"
     csi = await bench.cluster.get(CSI_NODE, NAME)

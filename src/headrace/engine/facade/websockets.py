@@ -25,3 +25,8 @@ class KubernetesWebSockets(WebSocketsSansIOProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.conn = _Lenient(max_size=self.config.ws_max_size, logger=self.conn.logger)
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True  # a refusal is an answer; uvicorn would log that there was none
