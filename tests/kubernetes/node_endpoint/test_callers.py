@@ -12,6 +12,7 @@ from tests.kubernetes.cluster.credentials import Credentials
 from tests.kubernetes.cluster.own import OwnCluster
 from tests.kubernetes.fixtures import wait
 from tests.kubernetes.roles import apply
+from tests.kubernetes.virtual_node.machine import Machine
 
 from headrace.clock import SystemClock
 from headrace.cluster.access import ACCESS_REVIEWS
@@ -42,37 +43,39 @@ class Caller:
 
 
 @pytest.fixture(scope="session")
-def caller(endpoint: str, own_kubernetes: OwnCluster | None) -> Caller:
+def caller(reached: Machine, own_kubernetes: OwnCluster | None) -> Caller:
     assert own_kubernetes is not None
-    return Caller(endpoint, own_kubernetes.credentials)
+    status = reached.node["status"]
+    address = next(each["address"] for each in status["addresses"] if each["type"] == "InternalIP")
+    port = status["daemonEndpoints"]["kubeletEndpoint"]["Port"]
+    return Caller(f"https://{address}:{port}", own_kubernetes.credentials)
 
 
-def test_nobody_is_nobody(caller: Caller, node_name: str, tmp_path: Path) -> None:
+def test_nobody_is_nobody(caller: Caller, reached: Machine, tmp_path: Path) -> None:
     for token in ("", "guessed"):
         status, said = caller.ask("/healthz", token=token)
-        assert (status, said.startswith(f"Node {node_name} does not know who asks for /healthz.")) == (401, True)
+        assert (status, said.startswith(f"Node {reached.name} does not know who asks for /healthz.")) == (401, True)
     stranger = Authority.open(tmp_path, SystemClock()).client("x", user="kube-apiserver", groups=("system:masters",))
     with pytest.raises(httpx2.TransportError):
         caller.ask("/healthz", certificate=stranger)
 
 
-def test_the_clusters_roles_say_what_callers_may(
-    caller: Caller, bare_kubernetes: Access, node_name: str, reached_namespace: str
-) -> None:
+def test_the_clusters_roles_say_what_callers_may(caller: Caller, reached: Machine, reached_namespace: str) -> None:
+    access, node_name = reached.access, reached.name
     status, said = caller.ask("/pods", certificate=caller.certificate("ann"))
     assert status == 403
     assert said.startswith(f"ann may not get nodes/pods or nodes/proxy of node {node_name}: ")
     assert caller.ask("/pods", certificate=caller.certificate("root", "system:masters"))[0] == 200
-    assert caller.ask("/pods", token=bare_kubernetes.token)[0] == 200
-    reader = token_of_reader(bare_kubernetes, reached_namespace, "reader", node_name)
-    elsewhere = token_of_reader(bare_kubernetes, reached_namespace, "elsewhere", "another-node")
+    assert caller.ask("/pods", token=access.token)[0] == 200
+    reader = token_of_reader(access, reached_namespace, "reader", node_name)
+    elsewhere = token_of_reader(access, reached_namespace, "elsewhere", "another-node")
     assert caller.ask("/pods", token=reader)[0] == 200
     assert caller.ask("/pods", token=elsewhere)[0] == 403
     status, said = caller.ask(f"/containerLogs/{reached_namespace}/main/app", token=reader)
     assert (status, "may not get nodes/proxy" in said) == (403, True)
     for account in ("reader", "elsewhere"):
         for kind in ("clusterrolebindings", "clusterroles"):
-            bare_kubernetes.call("DELETE", f"/apis/{RBAC}/{kind}/{reached_namespace}-{account}")
+            access.call("DELETE", f"/apis/{RBAC}/{kind}/{reached_namespace}-{account}")
 
 
 def token_of_reader(access: Access, namespace: str, account: str, node: str) -> str:
