@@ -76,6 +76,7 @@ def site(driver: Site) -> Iterator[Site]:
         pods = [pod["metadata"]["uid"] for pod in driver.access.call("GET", here.path("pods"))["items"]]
     finally:
         driver.access.call("DELETE", f"/api/v1/namespaces/{name}")
+        here.delete_profiles(name)
     end = time.monotonic() + 60
     while left := [line for uid in pods for line in here.mounts_of(uid)]:
         assert time.monotonic() < end, left
@@ -105,4 +106,5 @@ def project(controllers: Site) -> Iterator[Site]:
     yield here
     driver.access.call("DELETE", f"/api/v1/namespaces/{name}")
     roles.gone(driver.access, f"/api/v1/namespaces/{name}")
+    here.delete_profiles(name)
     here.until(lambda: not here.shared_left(), "nothing of the namespace is left")

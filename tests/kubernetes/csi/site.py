@@ -137,6 +137,13 @@ class Site:
         runtime = self.access.call("POST", f"{fluid}/namespaces/{where}/thinruntimes", runtime)
         return dataset, runtime, profile
 
+    def delete_profiles(self, namespace: str) -> None:
+        """Delete the profiles of a namespace's Datasets, which are of no namespace."""
+        path = f"/apis/{objects.FLUID}/thinruntimeprofiles"
+        for name in (each["metadata"]["name"] for each in self.access.call("GET", path)["items"]):
+            if name.startswith(f"{namespace}-"):
+                self.access.call("DELETE", f"{path}/{name}")
+
     def dataset(
         self, name: str, command: Sequence[str], *, writable: bool = False, namespace: str | None = None
     ) -> ResolvedDataset:

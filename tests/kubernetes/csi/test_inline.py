@@ -1,6 +1,7 @@
 """A sidecar without privilege on a real kubelet: what starts, what is seen, how it heals, and what is left.
 
-The rows are those of docs/design.md, section 5 (recovery, injection): each was seen to go wrong in some other design.
+The rows are those of docs/design.md, section 5 (recovery, injection): each was seen to go wrong in some other design. Which
+is which test: docs/volume-driver.md, "What is proved, and where".
 """
 
 from __future__ import annotations

@@ -1,9 +1,13 @@
-"""Plain Datasets on a real node: pods mount their claims, and one client a node serves them all."""
+"""Plain Datasets on a real node: pods mount their claims, and one client a node serves them all.
+
+Which row of what was tried is which test: docs/volume-driver.md, "What is proved, and where".
+"""
 
 from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -175,7 +179,7 @@ def test_claim_and_dataset_in_use_are_held_until_the_last_pod_has_gone(project: 
 
 
 @pytest.fixture
-def foreign(project: Site) -> str:
+def foreign(project: Site) -> Iterator[str]:
     """A PersistentVolume and claim of the project that name another namespace's Dataset."""
     other = f"victim-{project.namespace}"
     project.access.call("POST", "/api/v1/namespaces", {"metadata": {"name": other}})
@@ -198,7 +202,9 @@ def foreign(project: Site) -> str:
     meta = {"name": name}
     project.access.call("POST", "/api/v1/persistentvolumes", {"metadata": meta, "spec": spec})
     project.access.call("POST", project.path("persistentvolumeclaims"), {"metadata": {"name": "set"}, "spec": claim})
-    return name
+    yield name
+    project.access.call("DELETE", f"/api/v1/namespaces/{other}")
+    project.delete_profiles(other)
 
 
 def test_a_volume_of_another_namespaces_dataset_is_refused(project: Site, foreign: str) -> None:
