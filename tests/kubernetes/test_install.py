@@ -196,20 +196,26 @@ CLIENT = {"name": "fluid-fuse-0", "image": "registry.test/client:1", "restartPol
 
 
 def test_nobody_but_an_administrator_gets_into_a_storage_client(cluster: Cluster, space: str) -> None:
-    cluster.access.call("POST", f"/api/v1/namespaces/{space}/pods", written.pod(space, "p", initContainers=[CLIENT]))
+    pods = f"/api/v1/namespaces/{space}/pods"
+    cluster.access.call("POST", pods, written.pod(space, "p", initContainers=[CLIENT]))
+    alone = {key: value for key, value in CLIENT.items() if key != "restartPolicy"}
+    cluster.access.call("POST", pods, written.pod(space, "fluid-fuse-digits-abc", containers=[alone]))
     token = cluster.token(space, "edit")
-    pod = f"/api/v1/namespaces/{space}/pods/p"
     refusal = "holds its storage's secret"
 
-    def enter(way: str, container: str, token: str | None) -> str:
+    def enter(way: str, container: str, token: str | None, pod: str = "p") -> str:
+        named = f"container={container}&" if container else ""
         with cluster.access.client(token) as client:
-            answer = client.post(f"{pod}/{way}?container={container}&command=sh&stdout=1")
+            answer = client.post(f"{pods}/{pod}/{way}?{named}command=sh&stdout=1")
         return str(answer.json()["message"])
 
     for way in ("exec", "attach"):
         until(lambda way=way: refusal in enter(way, "fluid-fuse-0", token), "the policy holds")  # type: ignore[misc]
         assert refusal not in enter(way, "main", token)
         assert refusal not in enter(way, "fluid-fuse-0", None)
+        # A pod that serves a node has one container, which need not be named.
+        assert refusal in enter(way, "", token, "fluid-fuse-digits-abc")
+        assert refusal not in enter(way, "", None, "fluid-fuse-digits-abc")
 
 
 def test_nobody_but_an_administrator_debugs_a_storage_client(cluster: Cluster, space: str) -> None:
