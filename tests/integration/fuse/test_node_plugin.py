@@ -75,7 +75,7 @@ class Plugin:
         environment = ["env", f"PYTHONPATH={root}:{root}/src"]
         words = [*environment, sys.executable, script, str(self.directory), str(self._programs), *self._options]
         process = self._start(*self.enter(*words))
-        wait_until(lambda: check(self.socket, 1.0) == "", "the driver is ready")
+        wait_until(lambda: check(self.socket, 5.0) == "", "the driver is ready", deadline_s=120)
         return process
 
     def call(self, method: str, request: Any) -> Any:

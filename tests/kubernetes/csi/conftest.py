@@ -77,6 +77,7 @@ def site(driver: Site) -> Iterator[Site]:
     finally:
         driver.access.call("DELETE", f"/api/v1/namespaces/{name}")
         here.delete_profiles(name)
+        here.delete_volumes()
     end = time.monotonic() + 60
     while left := [line for uid in pods for line in here.mounts_of(uid)]:
         assert time.monotonic() < end, left

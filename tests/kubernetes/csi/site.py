@@ -137,6 +137,13 @@ class Site:
         runtime = self.access.call("POST", f"{fluid}/namespaces/{where}/thinruntimes", runtime)
         return dataset, runtime, profile
 
+    def delete_volumes(self) -> None:
+        """Delete the volumes of this namespace's claims, which no controller looks after."""
+        path = "/api/v1/persistentvolumes"
+        for volume in self.access.call("GET", path)["items"]:
+            if (volume["spec"].get("claimRef") or {}).get("namespace") == self.namespace:
+                self.access.call("DELETE", f"{path}/{volume['metadata']['name']}")
+
     def delete_profiles(self, namespace: str) -> None:
         """Delete the profiles of a namespace's Datasets, which are of no namespace."""
         path = f"/apis/{objects.FLUID}/thinruntimeprofiles"
