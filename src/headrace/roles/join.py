@@ -43,6 +43,7 @@ from headrace.spec.kind import Json
 from headrace.units import parse_quantity
 
 KUBELET_PORT = 10250
+_LONGEST_NAME = 63
 NO_MIRRORS = "none"
 PROCESSES = (supervision.world_process(WORLD), PROCESS)
 
@@ -70,6 +71,12 @@ def usual_home(name: str) -> Home:
     return Home(Home(default_home()).nodes / name)
 
 
+def only_home() -> Home | None:
+    """Return the home of the only node that this machine is, in the usual place; None where it is none or several."""
+    found = [Home(path.parent) for path in Home(default_home()).nodes.glob(f"*/{joined_file.SETTINGS}")]
+    return found[0] if len(found) == 1 else None
+
+
 def usual_name(pool: str) -> str:
     """Return how this machine's node of a pool is called, when nobody says another name."""
     host = socket.gethostname().lower().partition(".")[0]
@@ -78,8 +85,14 @@ def usual_name(pool: str) -> str:
 
 def check(wishes: Wishes) -> None:
     """Raise InvalidSpec for wishes that cannot be fulfilled."""
-    if wishes.name and not is_dns_subdomain(wishes.name):
-        raise InvalidSpec(f"{wishes.name!r} is no name for a node.", hint="Use a-z, 0-9, - and dots.")
+    for what, name in (("a node", wishes.name), ("a pool", wishes.pool)):
+        if name and not is_dns_subdomain(name):
+            raise InvalidSpec(f"{name!r} is no name for {what}.", hint="Use a-z, 0-9, - and dots.")
+    if len(wishes.name or usual_name(wishes.pool)) > _LONGEST_NAME:
+        raise InvalidSpec(
+            f"A node's name has {_LONGEST_NAME} characters at most: it is the value of a label.",
+            hint="Choose a shorter one: --name NAME",
+        )
     for what, text in (("CPU", wishes.cpu), ("memory", wishes.memory)):
         try:
             good = not text or parse_quantity(text) > 0

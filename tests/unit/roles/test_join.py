@@ -49,10 +49,24 @@ def test_what_the_cluster_agreed_to_needs_an_operator(
     assert joined_file.read(home) == NODE
 
 
-@pytest.mark.parametrize("wishes", [Wishes(name="Big_Name"), Wishes(cpu="many"), Wishes(memory="0")])
+@pytest.mark.parametrize(
+    "wishes",
+    [Wishes(name="Big_Name"), Wishes(name="x" * 64), Wishes(pool="../x"), Wishes(cpu="many"), Wishes(memory="0")],
+)
 def test_wishes_that_cannot_be_are_refused_first(wishes: Wishes) -> None:
     with pytest.raises(InvalidSpec):
         join.check(wishes)
+
+
+def test_the_only_node_of_a_machine_needs_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_HOME", str(tmp_path))
+    assert join.only_home() is None
+    for name in ("one", "two"):
+        home = join.usual_home(name)
+        home.root.mkdir(parents=True)
+        joined_file.write(home, NODE)
+        found = join.only_home()
+        assert (found is not None and found.root == home.root) is (name == "one")
 
 
 def test_its_kubeconfig_holds_no_secret_and_leads_to_its_certificate() -> None:

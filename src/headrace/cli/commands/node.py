@@ -116,12 +116,15 @@ def node(
 
 
 def _place(home: Path | None, wishes: Wishes) -> Home:
-    from headrace.roles.join import usual_home, usual_name
+    from headrace.roles.join import only_home, usual_home, usual_name
 
     if home is not None:
         return Home(home.expanduser().absolute())
     if wishes.name or wishes.pool:
         return usual_home(wishes.name or usual_name(wishes.pool))
+    only = only_home()
+    if only is not None:
+        return only
     raise InvalidSpec("Which node?", hint="Name its pool (--pool cloud), its name (--name) or its home (--home).")
 
 
