@@ -96,9 +96,8 @@ class Pulling:
             return
         try:
             image, digest = await self._image(pod, container, wanted)
-            root = await self._shared.images.root(
-                image, self._shared.place(pod.uid).container_root(container.name, attempt)
-            )
+            place = self._shared.place(pod.uid).container_root(container.name, attempt, image.id)
+            root = await self._shared.images.root(image, place)
         except _NeverPull as refusal:
             self._shared.events.warning(pod, NEVER_PULL, str(refusal))
             self._trouble(pod, container, NEVER_PULL, str(refusal))
@@ -110,7 +109,6 @@ class Pulling:
             ref = f"{wanted.repository}@{digest}"
             signal = command.stop_signal(image.config.stop_signal)
             mine.image = UsedImage(id=image.id, name=wanted.name, ref=ref, stop_signal=signal)
-            mine.trouble = None
             self._ready[container.name, attempt] = Ready(image, root)
 
     async def _image(self, pod: PodSpec, container: Container, wanted: Reference) -> tuple[Image, str]:

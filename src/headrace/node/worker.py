@@ -294,7 +294,7 @@ class Worker:
         place = self._shared.place(self.pod.uid)
         for old in place.log(name, 0).parent.glob(f"{attempt - _KEPT_LOGS}.log*"):
             old.unlink(missing_ok=True)
-        for root in place.container_root(name, 0).parent.glob("*"):
+        for root in place.earlier_roots(name, attempt):
             self._shared.trash.put(root)
 
     async def _signal(self, name: str, *, kill: bool) -> None:

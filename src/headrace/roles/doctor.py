@@ -146,6 +146,10 @@ def _capabilities(found: probe.Capabilities) -> Iterator[Finding]:
         )
     yield _device()
     yield _feature(found, "proc_mount", "Each pod has a /proc of its own", "Pods see this machine's processes")
+    if found.user_namespaces:  # without them there are no images
+        yield _feature(
+            found, "overlay", "Containers of one image share its files", "Each container gets a copy of its image"
+        )
     yield _feature(
         found,
         "cgroup2",

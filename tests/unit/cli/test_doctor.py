@@ -57,6 +57,7 @@ def test_a_fine_machine_needs_no_cure(home: Home) -> None:
     ("missing", "words"),
     [
         ("user_namespaces", "Pods run as plain processes: Operation not permitted"),
+        ("overlay", "Each container gets a copy of its image: Operation not permitted"),
         ("fuse_in_namespace", "Data is copied instead of mounted (mode materialise): Operation not permitted"),
         ("proc_mount", "Pods see this machine's processes"),
         ("cgroup2", "Memory limits are watched, not enforced by the kernel"),

@@ -17,6 +17,7 @@ from headrace.node.images.layers import Layer
 from headrace.node.images.manifest import ImageConfig
 from headrace.node.images.store import Image, Store
 from headrace.node.removal import remove
+from headrace.spec.kind import Json
 
 LOWER = layer(
     directory("etc"),
@@ -165,6 +166,22 @@ def test_a_copy_is_what_the_layers_come_to(store: Store, tmp_path: Path) -> None
     assert os.readlink(tree / "sbin") == "/bin"
     (tree / "bin/same").write_text("written")
     assert (Path(store.tree(image.layers[0])) / "bin/same").read_text() == "tool"
+
+
+def test_a_root_that_is_made_again_keeps_what_runs_on_it(store: Store, tmp_path: Path) -> None:
+    image = add(store, LOWER)
+
+    def make(copies: bool) -> Json:
+        if copies:
+            return views.copied(tmp_path / "copy", known(store, image), [], never)
+        return views.layered(tmp_path / "laid", [store.tree(one) for one in image.layers], [])
+
+    for copies in (True, False):
+        first = make(copies)
+        written = Path(first["directory"], "tree" if copies else "upper", "written")
+        written.write_text("x")
+        assert make(copies) == first
+        assert written.exists()
 
 
 def test_a_copy_keeps_links_within_itself(store: Store, tmp_path: Path) -> None:

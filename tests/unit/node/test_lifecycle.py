@@ -256,3 +256,24 @@ class TestNodeLost:
         pod.exits("app")
         pod.record.note_world_lost(int(pod.now * 1e9), pod.now + 1)
         assert pod.phase == "Succeeded"
+
+
+def test_a_failed_pull_is_a_back_off_after_a_moment_and_tried_again_later(simulate: Simulate) -> None:
+    sim = simulate("app")
+    sim.record.containers.clear()
+    mine = sim.record.of("app")
+    pauses = []
+    for _ in range(7):
+        mine.note_pull_failed("gone", sim.now)
+        assert sim.settle() == []
+        assert sim.entry("app")["state"]["waiting"] == {"reason": "ErrImagePull", "message": "gone"}
+        began, sim.now = sim.now, sim.again_at
+        assert mine.note_pull_backs_off("reg/x:1", sim.now)
+        assert not mine.note_pull_backs_off("reg/x:1", sim.now)
+        said = 'Back-off pulling image "reg/x:1": ErrImagePull: gone'
+        assert sim.entry("app")["state"]["waiting"] == {"reason": "ImagePullBackOff", "message": said}
+        pauses.append(mine.may_start_at() - began)
+        sim.now = mine.may_start_at()
+    assert pauses == [10, 20, 40, 80, 160, 300, 300]
+    assert sim.settle() == ["start app/0"]
+    assert sim.phase == "Running"

@@ -26,11 +26,13 @@ from headrace.node.removal import remove
 from headrace.spec.kind import Json
 from headrace.telemetry import logger
 
+OPENING_FAILED = "image.store_not_opened"
 COLLECTING_FAILED = "image.collecting_failed"
 
 _THREADS = 2
 _LOOK_EVERY_S = 60.0
 _CLOSE_S = 5.0
+_OPEN_AGAIN_S = 10.0
 _MOST_SHOWN, _MOST_NAMES = 50, 5
 
 _log = logger(component="images")
@@ -63,7 +65,7 @@ class Images:
 
     async def run(self) -> None:
         """Open the store, then collect until cancelled. Whoever asks earlier waits."""
-        await to_thread.run_sync(self.store.open, limiter=self._limiter)
+        await self._open()
         try:
             async with anyio.create_task_group() as self._tasks:
                 self._opened.set()
@@ -73,6 +75,17 @@ class Images:
             if self._http is not None:
                 with anyio.CancelScope(shield=True, deadline=anyio.current_time() + _CLOSE_S):
                     await self._http.aclose()
+
+    async def _open(self) -> None:
+        """Open the store, however long its disk is full or away: pods that need no image go on meanwhile."""
+        while True:
+            try:
+                await to_thread.run_sync(self.store.open, limiter=self._limiter)
+            except OSError as error:
+                _log.warning(OPENING_FAILED, directory=str(self.store.directory), error=str(error))
+                await anyio.sleep(_OPEN_AGAIN_S)
+            else:
+                return
 
     async def _collect_for_ever(self) -> None:
         while True:

@@ -3,6 +3,7 @@
     <directory>/upper, work       what the container writes, above the layers (overlayfs)
     <directory>/tree              a whole copy, where the kernel lays no layers over each other
 
+Both are idempotent: an attempt that is begun again, by an agent that was killed meanwhile, may run on what is there.
 Files are copied by reflink where the file system has it. Never by hard link: a container could write through one.
 """
 
@@ -27,9 +28,8 @@ _CHUNK_BYTES = 2**24
 
 def layered(directory: Path, trees: Sequence[str], volumes: Sequence[str]) -> Json:
     """Make an empty upper layer; return the world's `root`. `trees` are the layers' directories, lowest first."""
-    remove(directory)
     for name in ("upper", "work"):
-        (directory / name).mkdir(parents=True)
+        (directory / name).mkdir(parents=True, exist_ok=True)
     (directory / "upper").chmod(0o755)
     return {"directory": str(directory), "layers": list(trees), "volumes": list(volumes)}
 
@@ -42,18 +42,23 @@ def copied(
     Raises:
         OSError: the disk is full, or cannot be written; nothing is left behind.
     """
-    remove(directory)
-    target = directory / "tree"
+    root: Json = {"directory": str(directory), "layers": [], "volumes": list(volumes)}
+    whole = directory / "tree"
+    if whole.is_dir():
+        return root
+    begun = directory / "begun"
+    remove(begun)
     try:
-        target.mkdir(parents=True)
-        target.chmod(0o755)
+        begun.mkdir(parents=True)
+        begun.chmod(0o755)
         for tree, layer in trees:
-            _hide(target, layer)
-            _copy_tree(tree, str(target), check)
+            _hide(begun, layer)
+            _copy_tree(tree, str(begun), check)
+        begun.rename(whole)
     except BaseException:
         remove(directory)
         raise
-    return {"directory": str(directory), "layers": [], "volumes": list(volumes)}
+    return root
 
 
 def _hide(target: Path, layer: Layer) -> None:

@@ -3,7 +3,7 @@
     <pods>/<uid>/volumes/<volume>/mount         what containers see (or where the world mounts it)
     <pods>/<uid>/volumes/<volume>/volume.json   present where something outside this directory must be undone
     <pods>/<uid>/logs/<container>/<attempt>.log
-    <pods>/<uid>/roots/<container>/<attempt>    what a container of an OCI image writes outside of its volumes
+    <pods>/<uid>/roots/<container>/<attempt>-<image>    what a container of an OCI image writes outside of its volumes
     <pods>/<uid>/etc-hosts
     <pods>/<uid>/record.json
 
@@ -47,8 +47,13 @@ class PodPlace:
     def roots(self) -> Path:
         return self.root / "roots"
 
-    def container_root(self, container: str, attempt: int) -> Path:
-        return self.roots / container / str(attempt)
+    def container_root(self, container: str, attempt: int, image: str) -> Path:
+        return self.roots / container / f"{attempt}-{image.rpartition(':')[2][:12]}"
+
+    def earlier_roots(self, container: str, attempt: int) -> list[Path]:
+        """Return the roots of attempts before this one; this one may run already, although nobody has said so yet."""
+        found = (self.roots / container).glob("*-*")
+        return [path for path in found if int(path.name.partition("-")[0]) < attempt]
 
     @property
     def volumes(self) -> Path:
