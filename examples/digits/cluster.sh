@@ -53,15 +53,20 @@ bring_up() {
     await control 'API server reaches' 120
     run headrace apply -f pools.yaml
     in_background own headrace node --pool own --name $space-own --cpu 3 --memory 4Gi --persistent-volumes \
-        --taint $mark=:NoSchedule --home "$manifests/own"
-    in_background cloud headrace node --pool cloud --name $space-cloud --taint $mark=:NoSchedule --home "$manifests/cloud"
-    await own 'Ready' 60
-    await cloud 'Ready' 60
+        --taint $mark=:NoSchedule --port "$(free_port)" --home "$manifests/own"
+    in_background cloud headrace node --pool cloud --name $space-cloud --cpu 16 --memory 64Gi \
+        --taint $mark=:NoSchedule --port "$(free_port)" --home "$manifests/cloud"
+    await own 'Ready' 120
+    await cloud 'Ready' 120
     # Volumes have no namespace, so here their names say whose they are.
     for file in storage.yaml claim.yaml outputs.yaml; do
         sed "s/namespace: default/namespace: $space/; s/volumeName: /volumeName: $space-/
              /^kind: PersistentVolume\$/,/^spec:/ s/name: \([a-z]*\)}/name: $space-\1}/" $file >"$manifests/$file"
     done
+}
+
+free_port() { # nodes that start at once would both choose the usual one
+    python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
 }
 
 in_background() { # a name for its output, and the command
@@ -83,6 +88,10 @@ await() { # what in_background started, what it must say, and in how many second
     tail -n 1 "$manifests/$1.txt"
 }
 
+end() { # what in_background started, if it did
+    [ -z "$1" ] || { kill "$1" 2>/dev/null && wait "$1" 2>/dev/null; } || true
+}
+
 where_you_are() {
     note "Both pools' nodes were this machine's, and the cluster was yours: its API server, its scheduler, its rules."
     note "Headrace inside a cluster, with its own nodes: docs/install.md. More nodes of this kind: headrace node --help"
@@ -95,12 +104,12 @@ take_down() {
     headrace delete pv $space-digits $space-outputs --ignore-not-found >>"$log" 2>&1 || true
     for node in own cloud; do
         printf '.'
-        eval "pid=\${${node}_pid:-}"
-        [ -z "$pid" ] || { kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null; } || true
-        headrace node --leave --home "$manifests/$node" >>"$log" 2>&1 || true
-        headrace delete node $space-$node --ignore-not-found >>"$log" 2>&1 || true
+        leaving="--leave --name $space-$node --home $manifests/$node"
+        # shellcheck disable=SC2086
+        headrace node $leaving --timeout 30s >>"$log" 2>&1 || headrace node $leaving --force >>"$log" 2>&1 || true
+        eval "end \"\${${node}_pid:-}\""
     done
-    [ -z "${control_pid:-}" ] || { kill "$control_pid" 2>/dev/null && wait "$control_pid" 2>/dev/null; } || true
+    end "${control_pid:-}"
     printf '.'
     if headrace install --uninstall --purge --namespace $home >>"$log" 2>&1; then
         rm -rf "$manifests"
