@@ -47,7 +47,7 @@ bring_up() {
         headrace apply -f - >>"$log"
     printf '%s$ headrace install %s%s\n' "$bold" "$installing" "$plain"
     # shellcheck disable=SC2086
-    headrace install $installing >>"$log" 2>&1 || stop_with "headrace install failed"
+    headrace install $installing >>"$log" 2>&1 || { tail -n 3 "$log" >&2; stop_with "headrace install failed"; }
     tail -n 1 "$log"
     in_background control headrace control --namespace $home --ledger "sqlite:///$manifests/ledger.db"
     await control 'API server reaches' 120
@@ -100,7 +100,10 @@ where_you_are() {
 take_down() {
     [ -n "$is_ours" ] || return 0
     printf 'taking everything away '
-    headrace delete namespace $space --ignore-not-found --timeout 60s >>"$log" 2>&1 || true
+    # Who runs here lets go what it holds; where nobody does, the uninstallation takes its finalizers off.
+    [ -n "${control_pid:-}" ] && waiting='--timeout 60s' || waiting=--no-wait
+    # shellcheck disable=SC2086
+    headrace delete namespace $space --ignore-not-found $waiting >>"$log" 2>&1 || true
     headrace delete pv $space-digits $space-outputs --ignore-not-found >>"$log" 2>&1 || true
     for node in own cloud; do
         printf '.'
@@ -111,7 +114,8 @@ take_down() {
     done
     end "${control_pid:-}"
     printf '.'
-    if headrace install --uninstall --purge --namespace $home >>"$log" 2>&1; then
+    if headrace install --uninstall --purge --namespace $home >>"$log" 2>&1 &&
+        headrace delete namespace $space $home --ignore-not-found --timeout 60s >>"$log" 2>&1; then
         rm -rf "$manifests"
         is_ours=''
         printf ' done: the cluster is as it was\n'

@@ -25,11 +25,13 @@ async def await_ready(
 
     `say` is given a sentence whenever what is waited for changes. Raises Unavailable with it when the time is over.
     """
+    waited = [(kind_of(body), ref_of(body)) for body in bodies]
+    waited = [(kind, ref) for kind, ref in waited if kind in {DEPLOYMENT, DAEMON_SET, API_SERVICE}]
+    if not waited:
+        return
     if not (await cluster.list(NODE, limit=1)).items:
         say("The cluster has no node, so nothing can become ready yet.")
         return
-    waited = [(kind_of(body), ref_of(body)) for body in bodies]
-    waited = [(kind, ref) for kind, ref in waited if kind in {DEPLOYMENT, DAEMON_SET, API_SERVICE}]
     told = why = ""
     with anyio.move_on_after(timeout_s):
         while True:
