@@ -33,9 +33,7 @@ class KeyPair(NamedTuple):
 
     @property
     def key_pem(self) -> bytes:
-        return self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        return key_pem(self.key)
 
 
 def load_pair(certificate: bytes, key: bytes) -> KeyPair:
@@ -128,6 +126,13 @@ def read_request(pem: bytes) -> Request:
 def make_key() -> ec.EllipticCurvePrivateKey:
     """Return a new private key."""
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """Return a private key as PEM text, which nothing protects."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _only_text(subject: x509.Name, oid: x509.ObjectIdentifier) -> str:

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from headrace.certificates import load_pair, request_for, subject_of
+from headrace.certificates import key_pem, load_pair, request_for, subject_of
 from headrace.cluster.protocol import Cluster, MergePatch
 from headrace.errors import AlreadyExists, Conflict, Denied, EngineFailed, NotFound
 from headrace.ids import short_hash
@@ -218,7 +218,7 @@ async def _ensure(cluster: Cluster, ref: Ref, wanted: Wanted, key: ec.EllipticCu
 
 
 def _issued(certificate: bytes, key: ec.EllipticCurvePrivateKey, ref: Ref) -> Issued:
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = key_pem(key)
     try:
         load_pair(certificate, pem)
     except ValueError as error:

@@ -13,13 +13,15 @@ from pathlib import Path
 
 import anyio
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from headrace.certificates import load_pair, make_key
+from headrace.certificates import key_pem, load_pair, make_key
 from headrace.clock import Clock
 from headrace.cluster.backoff import Backoff
 from headrace.cluster.protocol import Cluster
 from headrace.cluster.signing import Issued, Say, Wanted, obtain
-from headrace.errors import HeadraceError
+from headrace.errors import Denied, EngineFailed, HeadraceError
 from headrace.keyfiles import write_private
 from headrace.telemetry import logger
 
@@ -88,10 +90,30 @@ class KeptCertificate:
 
     async def renew(self) -> None:
         """Ask for a new one, wait for it, and put it in place."""
-        issued = await obtain(self._cluster, self._wanted, make_key(), say=self._say)
+        pending = self._path.with_suffix(".key")
+        try:
+            issued = await obtain(self._cluster, self._wanted, _pending_key(pending), say=self._say)
+        except (Denied, EngineFailed):
+            pending.unlink(missing_ok=True)  # what was decided about this one stays decided
+            raise
         write(self._path, issued)
+        pending.unlink(missing_ok=True)
         _log.info(RENEWED, certificate=self._path.name, signer=self._wanted.signer)
         await self._renewed()
+
+
+def _pending_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Return the key that a certificate is asked for with: the same after a restart, so that no second request is made."""
+    try:
+        found = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError):
+        found = None
+    if isinstance(found, ec.EllipticCurvePrivateKey):
+        return found
+    key = make_key()
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_private(path, key_pem(key))
+    return key
 
 
 def write(path: Path, issued: Issued) -> None:

@@ -19,7 +19,7 @@ from headrace.cluster.remote import RemoteCluster
 from headrace.cluster.remote.connection import Connection, from_kubeconfig
 from headrace.cluster.remote.renewal import RenewableTransport
 from headrace.cluster.signing import kubelet_client
-from headrace.errors import Denied, Unsupported
+from headrace.errors import Denied, HeadraceError, Unsupported
 from headrace.node import certificates
 from headrace.node.agent import Agent
 from headrace.node.certificates import KeptCertificate
@@ -42,8 +42,16 @@ Say = Callable[[str], None]
 
 async def main(home: Home) -> None:
     """Run the node until cancelled."""
-    node = joined_file.read(home)
     said = Said(home.root / "run" / "said.json")
+    try:
+        await _run(home, said)
+    except HeadraceError as error:
+        said.say("agent", str(error))
+        raise
+
+
+async def _run(home: Home, said: Said) -> None:
+    node = joined_file.read(home)
     home.ready(joined_file.PROCESS).unlink(missing_ok=True)
     clock = SystemClock()
     listener = bind_for(node.port, node.address)

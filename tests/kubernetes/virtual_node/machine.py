@@ -57,7 +57,7 @@ class Machine:
     def interrupt(self, number: int = signal.SIGINT) -> int:
         """End the command as Ctrl-C does; returns its exit code."""
         self.process.send_signal(number)
-        return self.process.wait(40)
+        return self.process.wait(90)
 
 
 def headrace(kubeconfig: Path | None, *words: str | Path) -> list[str]:
@@ -73,7 +73,7 @@ def begin(access: Access, home: Path, name: str, *options: str | Path, joins: bo
     environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
     with open(log, "wb") as out:
         process = subprocess.Popen(
-            ["timeout", "--foreground", "--kill-after=5", str(_LONGEST_S), *words],
+            ["timeout", "--foreground", "--kill-after=90", str(_LONGEST_S), *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -52,7 +52,7 @@ def test_logs_are_served_once_the_controller_has_approved_the_certificate(
 ) -> None:
     access = machine.access
     until((machine.home / "identity" / "serving.pem").is_file, "there is a certificate", machine.told)
-    (request,) = [
+    request, *_ = [
         each for each in access.call("GET", REQUESTS)["items"] if each["metadata"]["name"].startswith(_prefix(machine))
     ]
     (approved,) = request["status"]["conditions"]

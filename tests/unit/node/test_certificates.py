@@ -6,6 +6,7 @@ import datetime as dt
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
@@ -13,7 +14,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from headrace.certificates import KeyPair, make_authority, names_of, sign
 from headrace.clock import FakeClock
 from headrace.cluster.fake import FakeCluster
-from headrace.cluster.signing import Issued, kubelet_client, kubelet_serving
+from headrace.cluster.signing import CERTIFICATE_SIGNING_REQUEST, Issued, kubelet_client, kubelet_serving
+from headrace.errors import Denied
 from headrace.node import certificates
 from headrace.node.certificates import KeptCertificate
 
@@ -66,3 +68,25 @@ def test_a_serving_certificate_names_where_the_node_is_by_now(
     certificates.write(file, issued(clock, hosts=hosts))
     wanted = kubelet_serving("vm", ["10.0.0.7"], lasts_s=60, approver="x")
     assert (kept(file, clock, wanted=wanted).due_in_s() == 0) is is_due
+
+
+@pytest.mark.anyio
+async def test_a_restart_asks_for_the_same_once_more_and_a_denial_ends_that(tmp_path: Path) -> None:
+    clock, cluster, file = FakeClock(), FakeCluster(), tmp_path / "identity" / "client.pem"
+    wanted = kubelet_client("vm", lasts_s=60, approver="x")
+
+    async def renewed() -> None: ...
+
+    async def ask() -> None:
+        with anyio.move_on_after(0.05):
+            await KeptCertificate(file, cluster, wanted, clock, say=lambda _: None, renewed=renewed).renew()
+
+    for _ in range(2):  # killed while it waits, and started again
+        await ask()
+    (request,) = (await cluster.list(CERTIFICATE_SIGNING_REQUEST)).items
+    denied = {"conditions": [{"type": "Denied", "status": "True", "message": "No."}]}
+    cluster.seed(CERTIFICATE_SIGNING_REQUEST, {**request.raw, "status": denied})
+    with pytest.raises(Denied):
+        await ask()
+    await ask()
+    assert len((await cluster.list(CERTIFICATE_SIGNING_REQUEST)).items) == 2
