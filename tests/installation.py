@@ -39,11 +39,11 @@ class Installation:
     def json(self, *words: str) -> Any:
         return json.loads(self.run(*words, "-o", "json").stdout)
 
-    def up(self) -> None:
+    def up(self, *more: str) -> None:
         """Start it on a port of its own: the usual one is taken by whoever starts at the same time."""
         self._port = self._port or free_port()
         own, cloud = ("--own-cpu", "2", "--own-memory", "2Gi"), ("--cloud-cpu", "4", "--cloud-memory", "8Gi")
-        self.run("up", "--port", str(self._port), *own, *cloud)
+        self.run("up", "--port", str(self._port), *own, *cloud, *more)
 
     def pid(self, name: str) -> int:
         return next(int(row["pid"]) for row in self.json("status") if row["name"] == name)

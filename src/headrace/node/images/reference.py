@@ -71,7 +71,7 @@ def parse(image: str) -> Reference:
     if not path or not _HOST.fullmatch(host):
         raise _wrong(image, f"{name!r} names no repository", "Write registry/path:tag.")
     if path.lower() != path:
-        raise _wrong(image, "repositories are written in lower case", f"Write {image.replace(path, path.lower())}.")
+        raise _wrong(image, "repositories are written in lower case", "Write it so; only tags may have capitals.")
     if not _PATH.fullmatch(path) or len(host) + len(path) >= _LONGEST_NAME:
         raise _wrong(
             image, f"{path!r} is no path of a repository", "Use letters, digits and single . _ - between them."
