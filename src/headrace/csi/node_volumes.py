@@ -72,6 +72,7 @@ class NodeVolumes:
         self._mounts = mounts
         self._deadline = deadline or Deadline()
         self._locks: dict[str, anyio.Lock] = {}
+        self._has_begun = False
         self._clients: dict[str, str] = {}  # a mount's name -> uid of its client's pod
         self._ask_not_before: dict[str, float] = {}
 
@@ -159,16 +160,21 @@ class NodeVolumes:
 
     async def begin(self) -> None:
         """Give back what this node asks for without knowing why, as after its disk was renewed."""
-        known = {name for name, _ in self._notes.all()}
         try:
-            for wanted in await self._mounts.all():
+            asked = await self._mounts.all()
+            known = {name for name, _ in self._notes.all()}  # read afterwards: what is asked for was noted before
+            for wanted in asked:
                 if self._mounts.name(wanted) not in known:
                     await self._mounts.give_back(wanted)
         except HeadraceError as error:
             _log.warning(TEND_FAILED, error=str(error))
+            return
+        self._has_begun = True
 
     async def tend(self) -> None:
         """Look after every mount: forget places that are no more, show the mount of a client that was replaced."""
+        if not self._has_begun:
+            await self.begin()
         notes = list(self._notes.all())
         if not notes:
             return
