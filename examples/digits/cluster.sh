@@ -25,6 +25,9 @@ print(read_cluster(Path(sys.argv[1])).server)' "$cluster") || stop_with "The clu
     note "  not touched: your nodes, your namespaces, your workloads. No image is pulled, nothing of ours runs on your nodes"
     note "  at the end, and on Ctrl-C, all of it is taken away again. A cluster that has Headrace or Fluid is left alone"
     if headrace get namespace $home -o json 2>>"$log" | grep -q "\"$mark\""; then
+        # Taking away means all objects of Headrace's kinds, and those may be somebody's by now.
+        headrace get namespace headrace-system >>"$log" 2>&1 &&
+            stop_with "An earlier demo was cut off, and this cluster has the namespace headrace-system since. Take away what is the demo's alone: headrace install --uninstall --namespace $home"
         note "An earlier demo was cut off. What it left is taken away first."
         is_ours=yes
         take_down
@@ -37,7 +40,6 @@ print(read_cluster(Path(sys.argv[1])).server)' "$cluster") || stop_with "The clu
     }
     there=$(grep ' (dry run)$' "$manifests/install.txt" | grep -v ' created (dry run)$\| changed (dry run).$' | head -n 3 | cut -d' ' -f1)
     [ -z "$there" ] || stop_with "This cluster has Headrace or Fluid already (among others: $(echo "$there" | tr '\n' ' ')), and the demo leaves both alone"
-    grep -c ' created (dry run)$' "$manifests/install.txt" >"$manifests/count.txt"
 }
 
 bring_up() {
@@ -81,7 +83,7 @@ await() { # what in_background started, what it must say, and in how many second
     eval "pid=\$${1}_pid"
     tries=$(($3 * 5))
     until grep -q "$2" "$manifests/$1.txt"; do
-        kill -0 "$pid" 2>/dev/null && [ "$tries" -gt 0 ] || { cat "$manifests/$1.txt" >&2; stop_with "headrace $1 does not work here"; }
+        kill -0 "$pid" 2>/dev/null && [ "$tries" -gt 0 ] || { cat "$manifests/$1.txt" >&2; stop_with "What was started as $1 does not work here"; }
         tries=$((tries - 1))
         sleep 0.2
     done
