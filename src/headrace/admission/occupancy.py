@@ -1,7 +1,4 @@
-"""What nodes are used for, pods included that a scheduler has not bound yet: a burst of pods is admitted faster.
-
-Kept from the cache: a node's sum is made again when one of its pods has changed, and only when somebody asks.
-"""
+"""What nodes are used for, pods included that a scheduler has not bound yet: a burst of pods is admitted faster."""
 
 from __future__ import annotations
 
@@ -10,39 +7,28 @@ from typing import Any
 
 from headrace.admission.destination import takes_now
 from headrace.cluster.cache import Cache
-from headrace.pools.capacity import need, usage
+from headrace.pools.capacity import need
+from headrace.pools.occupancy import BoundPods
 from headrace.spec import amounts
 from headrace.spec.amounts import Amounts
 from headrace.spec.kind import Doc
 from headrace.spec.kinds import POD
 
-_NODE, _NEW = "admission/node", "admission/new"
+_NEW = "admission/new"
 
 
 class Occupancy:
-    """Registers its indexes in the cache when made; make one a cache."""
+    """Registers its index in the cache when made; make one a cache."""
 
     def __init__(self, cache: Cache) -> None:
-        cache.add_index(POD, _NODE, lambda pod: [str(pod.spec.get("nodeName") or "")])
         cache.add_index(POD, _NEW, lambda pod: [_NEW] if is_new(pod) else [])
-        cache.subscribe(POD, self._changed)
         self._pods = cache.reader(POD)
-        self._bound: dict[str, Amounts] = {}
+        self._bound = BoundPods(cache)
 
     def used(self, nodes: Sequence[Doc[Any]]) -> Mapping[str, Amounts]:
         """Return what is taken of nodes, by node and Kubernetes' names."""
-        bound = {node.name: self._bound_to(node.name) for node in nodes}
+        bound = {node.name: self._bound.used.get(node.name, {}) for node in nodes}
         return with_new(bound, nodes, self._pods.by_index(_NEW, _NEW))
-
-    def _bound_to(self, node: str) -> Amounts:
-        if node not in self._bound:
-            self._bound[node] = usage(self._pods.by_index(_NODE, node)).get(node, {})
-        return self._bound[node]
-
-    def _changed(self, old: Doc[Any] | None, new: Doc[Any] | None) -> None:
-        for pod in (old, new):
-            if pod is not None:
-                self._bound.pop(str(pod.spec.get("nodeName") or ""), None)
 
 
 def is_new(pod: Doc[Any]) -> bool:

@@ -12,7 +12,7 @@ no numbers, an assumed object simply yields to the server's next word about it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -193,7 +193,7 @@ class Indexer(Generic[T]):
             if old is None:
                 return
         else:
-            if old is not None and old.version == new.version and not is_same_version:
+            if old is not None and not is_same_version and (old.version == new.version or _says_the_same(old, new)):
                 return
             self._docs[ref] = new
         for index in (self._by_namespace, *self._indexes.values()):
@@ -207,3 +207,11 @@ class Indexer(Generic[T]):
         except Exception:  # noqa: BLE001 one object that cannot be read must not stop all others
             doc = new or old
             _log.exception(HANDLER_FAILED, kind=self.kind.name, object=str(doc.ref if doc else ""))
+
+
+def _says_the_same(old: Doc[Any], new: Doc[Any]) -> bool:
+    """Tell whether a new version has nothing new in what is kept of it; only of objects whose parts are shared."""
+    spec, status = new.raw.get("spec"), new.raw.get("status")
+    if spec is None or spec is not old.raw.get("spec") or status is not old.raw.get("status"):
+        return False
+    return bool({**old.meta, "resourceVersion": ""} == {**new.meta, "resourceVersion": ""})

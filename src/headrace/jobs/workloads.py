@@ -18,7 +18,8 @@ from headrace.cluster.protocol import Cluster, MergePatch
 from headrace.errors import Conflict, NotFound
 from headrace.jobs import gang, terms
 from headrace.jobs.dataplane import DataPlane
-from headrace.pools.capacity import is_member, is_ready, measure
+from headrace.pools.capacity import is_member, is_ready, room
+from headrace.pools.occupancy import BoundPods
 from headrace.pools.price import card
 from headrace.scheduling.choices import sentence
 from headrace.scheduling.decide import BACKED_OFF, CLOUD_FULL, WAITING_FOR_OWN
@@ -50,6 +51,7 @@ class Workloads:
         self._queues = cache.reader(QUEUE)
         self._nodes = cache.reader(NODE)
         self._pods = cache.reader(POD)
+        self._bound = BoundPods(cache)
 
     # -- observe -----------------------------------------------------------------------------------------------------
 
@@ -72,20 +74,22 @@ class Workloads:
     def _pool(
         self, pool: Doc[Any], order: int, placed: Sequence[Doc[Any]], jobs: Sequence[Doc[Any]], now_s: float
     ) -> PoolState:
-        room = measure(pool, self._nodes.list(), self._pods.list())
+        measured = room(pool, self._nodes.list(), self._bound.used)
         planned = [shape for job in placed for shape in self._unbound(job, pool.name)]
-        nodes = tuple(NodeState(n.name, n.total, _without(n.free, planned, n.name)) for n in room.nodes)
+        nodes = tuple(NodeState(n.name, n.total, _without(n.free, planned, n.name)) for n in measured.nodes)
         all_planned = amounts.add(*(shape for _, shape in planned))
         line = pool.spec.get("line") or {}
         closed_until_s, why_closed = _back_off(pool.name, jobs, now_s)
-        if room.limit is not None and not any(is_member(pool, node) and is_ready(node) for node in self._nodes.list()):
+        if measured.limit is not None and not any(
+            is_member(pool, node) and is_ready(node) for node in self._nodes.list()
+        ):
             closed_until_s, why_closed = now_s + _NOT_READY_S, "has no ready node"
         return PoolState(
             name=pool.name,
             kind=pool.spec.get("kind", "own"),
             nodes=nodes,
-            limit=room.limit,
-            limit_free=amounts.subtract(room.free, all_planned) if room.limit is not None else {},
+            limit=measured.limit,
+            limit_free=amounts.subtract(measured.free, all_planned) if measured.limit is not None else {},
             price=card(pool.spec),
             line_price_per_gb=Decimal(str(line.get("pricePerGB") or 0)),
             line_bytes_per_s=parse_bandwidth_bytes_per_s(line["bandwidth"]) if line.get("bandwidth") else None,

@@ -60,3 +60,8 @@ class Metering:
         with contextlib.suppress(NotFound):  # removed by hand; the events are committed all the same
             await self._cluster.patch(POD, pod.ref, JsonPatch(operations))
         self._committed -= {(pod.uid, "start"), (pod.uid, "end")}
+
+
+def is_metered(old: Doc[Any] | None, new: Doc[Any] | None) -> bool:
+    """Tell whether a change is one of a pod that we made; a predicate of controllers."""
+    return any(doc is not None and METERED_FINALIZER in doc.finalizers for doc in (old, new))

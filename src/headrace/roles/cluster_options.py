@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from headrace.cluster.remote import RemoteCluster
+from headrace.pods.others import read_pod
+from headrace.spec.kinds import POD
 from headrace.spec.names import SYSTEM_NAMESPACE
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,9 +43,10 @@ def connection_options(command: F) -> F:
 
 def connect(kubeconfig: Path | None, context: str | None) -> RemoteCluster:
     """Return a client of the cluster that was named; raises InvalidSpec for a kubeconfig that cannot be used."""
-    return (
-        RemoteCluster.in_cluster() if kubeconfig is None else RemoteCluster.from_kubeconfig(kubeconfig, context=context)
-    )
+    readings = {POD: read_pod}
+    if kubeconfig is None:
+        return RemoteCluster.in_cluster(readings=readings)
+    return RemoteCluster.from_kubeconfig(kubeconfig, context=context, readings=readings)
 
 
 def address(text: str) -> tuple[str, int]:

@@ -27,7 +27,7 @@ from headrace.data.wrapper.reconciler import wrapper_controller
 from headrace.jobs.dataplane import DataPlane
 from headrace.jobs.reconcile import CodeUrls, Jobs, index_pods_by_job
 from headrace.jobs.workloads import Workloads
-from headrace.ledger.metering import Metering
+from headrace.ledger.metering import Metering, is_metered
 from headrace.ledger.store import Ledger
 from headrace.pools.reconcile import Pools
 from headrace.scheduling.loop import Loop
@@ -145,4 +145,4 @@ def _jobs(
 
 def _metering(cluster: Cluster, cache: Cache, ledger: Ledger) -> Controller:
     metering = Metering(cluster, cache, ledger)
-    return Controller("metering", cache, metering.reconcile, workers=2).watches(POD)
+    return Controller("metering", cache, metering.reconcile, workers=2).watches(POD, when=is_metered)

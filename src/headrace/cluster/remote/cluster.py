@@ -48,16 +48,20 @@ class _ListMeta(msgspec.Struct, rename="camel"):
 
 class _List(msgspec.Struct):
     metadata: _ListMeta
-    items: list[Json] | None = None
+    items: list[msgspec.Raw] | None = None
 
 
 class _Event(msgspec.Struct):
     type: str
-    object: Json
+    object: msgspec.Raw
 
 
 _decode_list = msgspec.json.Decoder(_List).decode
 _decode_event = msgspec.json.Decoder(_Event).decode
+_decode_object = msgspec.json.Decoder(Json).decode
+
+Reading = Callable[[msgspec.Raw], Json]
+"""From an object's JSON to as much of it as a process keeps. What parts of different objects are equal may be shared."""
 
 
 def _log_warning(text: str) -> None:
@@ -77,6 +81,7 @@ class RemoteCluster:
         client: from `connection.Connection.open`.
         namespace: what the credential's owner works in by default; only for callers to look at.
         on_warning: is given each warning of the server, such as a deprecated or misspelt field; logged by default.
+        readings: how objects of lists and watches are read, by kind; whole by default.
     """
 
     def __init__(
@@ -85,8 +90,10 @@ class RemoteCluster:
         *,
         namespace: str = "default",
         on_warning: Callable[[str], None] | None = None,
+        readings: Mapping[Kind[Any], Reading] | None = None,
     ) -> None:
         self.namespace = namespace
+        self._readings = readings or {}
         self._http = Transport(client, on_warning or _log_warning)
 
     @property
@@ -96,17 +103,22 @@ class RemoteCluster:
 
     @classmethod
     def from_kubeconfig(
-        cls, path: Path, *, context: str | None = None, on_warning: Callable[[str], None] | None = None
+        cls,
+        path: Path,
+        *,
+        context: str | None = None,
+        on_warning: Callable[[str], None] | None = None,
+        readings: Mapping[Kind[Any], Reading] | None = None,
     ) -> RemoteCluster:
         """Connect as a kubeconfig says; nothing is sent yet. Raises InvalidSpec for one that cannot be used."""
         found = connection.from_kubeconfig(path, context)
-        return cls(found.open(), namespace=found.namespace, on_warning=on_warning)
+        return cls(found.open(), namespace=found.namespace, on_warning=on_warning, readings=readings)
 
     @classmethod
-    def in_cluster(cls) -> RemoteCluster:
+    def in_cluster(cls, *, readings: Mapping[Kind[Any], Reading] | None = None) -> RemoteCluster:
         """Connect as the service account of the pod this runs in. Raises InvalidSpec outside of one."""
         found = connection.in_cluster()
-        return cls(found.open(), namespace=found.namespace)
+        return cls(found.open(), namespace=found.namespace, readings=readings)
 
     async def __aenter__(self) -> RemoteCluster:
         return self
@@ -132,7 +144,7 @@ class RemoteCluster:
         response = await self._http.send("GET", path, query=query)
         with self._http.translating(f"GET {path}", TIMEOUT_S):
             answer = _decode_list(response.content)
-        docs = [self._kept(kind, raw) for raw in answer.items or ()]
+            docs = [self._kept(kind, content) for content in answer.items or ()]
         return Page(docs, answer.metadata.resource_version, answer.metadata.resume)
 
     @asynccontextmanager
@@ -158,9 +170,10 @@ class RemoteCluster:
             for line in filter(None, lines):
                 with self._http.translating(f"watching {path}", 0):
                     event = _decode_event(line)
-                if event.type == "ERROR":
-                    raise error_of(event.object)
-                yield Change(cast("ChangeType", event.type), self._kept(kind, event.object))
+                    if event.type == "ERROR":
+                        raise error_of(_decode_object(event.object))
+                    doc = self._kept(kind, event.object)
+                yield Change(cast("ChangeType", event.type), doc)
         if rest.strip():
             raise Unavailable(f"The stream of {path} was cut in the middle of an object.", hint="Watch again.")
 
@@ -277,7 +290,8 @@ class RemoteCluster:
                 return msgspec.json.decode(response.content)
         return response.content
 
-    def _kept(self, kind: Kind[T], raw: Json) -> Doc[T]:
+    def _kept(self, kind: Kind[T], content: msgspec.Raw) -> Doc[T]:
+        raw = self._readings.get(kind, _decode_object)(content)
         share_entries(raw)
         return self._doc(kind, raw)
 
