@@ -183,9 +183,9 @@ def test_both_are_held_and_the_runtime_goes_with_its_dataset(make: Any) -> None:
     actions = plan(Observed(parts=parts, runtime=parts.runtime), make.now).actions
     held = [a.body["metadata"].get("finalizers") for a in of(actions, Patch, "Dataset") if not a.subresource]
     assert held == [["fluid-dataset-controller-finalizer"]]
-    runtime = [a.body["metadata"] for a in of(actions, Patch, "ThinRuntime") if not a.subresource]
-    assert runtime[0]["finalizers"] == ["thin-runtime-controller-finalizer"]
-    assert runtime[1]["ownerReferences"][0]["uid"] == "dataset-demo"
+    (runtime,) = (a.body["metadata"] for a in of(actions, Patch, "ThinRuntime") if not a.subresource)
+    assert runtime["finalizers"] == ["thin-runtime-controller-finalizer"]
+    assert runtime["ownerReferences"][0]["uid"] == "dataset-demo"
 
 
 def settled(make: Any, **spec: Any) -> Observed:

@@ -49,6 +49,8 @@ def test_a_labelled_claim_gets_both(make: Any) -> None:
         "accessModes": ["ReadWriteMany"],
     }
     assert runtime["spec"] == {"profileName": "juicefs"}
+    assert dataset["metadata"]["finalizers"] == ["fluid-dataset-controller-finalizer"]
+    assert runtime["metadata"]["finalizers"] == ["thin-runtime-controller-finalizer"]
     for body in (dataset, runtime):
         assert body["metadata"]["name"] == dataset_name("starfs")
         assert body["metadata"]["labels"] == {"headrace.io/wraps": "persistentvolumeclaim-starfs"}

@@ -70,8 +70,7 @@ def _keep(observed: Observed, parts: Parts, now: dt.datetime) -> Iterator[Action
     dataset, runtime = parts.dataset, observed.runtime
     yield from _hold(dataset, DATASET_FINALIZER)
     if runtime is not None and not runtime.is_deleting:
-        yield from _hold(runtime, THIN_RUNTIME_FINALIZER)
-        yield from _adopt(runtime, dataset)
+        yield from _take(runtime, dataset)
     verdict = judge(parts)
     if not is_wrapped(dataset.raw):
         taken = _taken(observed, dataset)
@@ -233,12 +232,18 @@ def _drop_finalizer(doc: Doc[Any], finalizer: str) -> Iterator[Action]:
         yield _metadata_patch(doc, "finalizers", [name for name in doc.finalizers if name != finalizer])
 
 
-def _adopt(runtime: Doc[Any], dataset: Doc[Any]) -> Iterator[Action]:
-    """A plain ThinRuntime goes with its Dataset, as in Fluid; a wrapped one goes with the claim."""
-    if is_wrapped(dataset.raw) or any(owner.get("uid") == dataset.uid for owner in runtime.owners):
-        return
-    reference = dataset.owner_reference(controller=False, block_deletion=False)
-    yield _metadata_patch(runtime, "ownerReferences", [*runtime.owners, reference])
+def _take(runtime: Doc[Any], dataset: Doc[Any]) -> Iterator[Action]:
+    """Hold a ThinRuntime; a plain one goes with its Dataset, as in Fluid, and a wrapped one with the claim."""
+    changes: Json = {}
+    if THIN_RUNTIME_FINALIZER not in runtime.finalizers:
+        changes["finalizers"] = [*runtime.finalizers, THIN_RUNTIME_FINALIZER]
+    if not is_wrapped(dataset.raw) and not any(owner.get("uid") == dataset.uid for owner in runtime.owners):
+        changes["ownerReferences"] = [
+            *runtime.owners,
+            dataset.owner_reference(controller=False, block_deletion=False),
+        ]
+    if changes:
+        yield Patch(runtime.kind, runtime.ref, {"metadata": {"resourceVersion": runtime.version, **changes}})
 
 
 def _metadata_patch(doc: Doc[Any], key: str, value: Iterable[Any]) -> Patch:

@@ -24,6 +24,9 @@ from headrace.spec.conditions import Status, find_condition, set_condition
 from headrace.spec.kind import Doc, Json
 from headrace.spec.names import POOL_LABEL
 
+_NO_POOL = "NoPool"
+"""A condition says it; it is true of every Dataset of a cluster without pools, and nothing has happened."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
@@ -106,7 +109,7 @@ def _status(dataset: Doc[Any], turns: Mapping[str, Turn], now: dt.datetime) -> I
             yield Tell(dataset, "Warning", entry["reason"], f"{entry['pool']}: {entry['message']}")
     before = find_condition(dataset, MOUNT_VERIFIED) or {}
     is_new = (before.get("status"), *_said(before)) != (status, reason, message)
-    if is_new and status != "False" and reason != VERIFYING.reason:
+    if is_new and status != "False" and reason not in {VERIFYING.reason, _NO_POOL}:
         yield Tell(dataset, "Normal", MOUNT_VERIFIED if status == "True" else reason, message)
 
 
@@ -127,7 +130,7 @@ def _sizes(outcomes: Iterable[Outcome | None]) -> Json:
 def _summary(entries: list[Json]) -> tuple[Status, str, str]:
     """Return status, reason and message of MountVerified over all pools: the worst pool decides, all are named."""
     if not entries:
-        return "Unknown", "NoPool", "There is no ready pool it may go to, so nobody has tried to mount it."
+        return "Unknown", _NO_POOL, "There is no ready pool it may go to, so nobody has tried to mount it."
     verified = [entry["pool"] for entry in entries if entry["verified"] == "True"]
     failed = [entry for entry in entries if entry["verified"] == "False"]
     unsure = [entry for entry in entries if entry["verified"] == "Unknown"]
