@@ -307,6 +307,7 @@ def start(home: Home) -> None:
     """Start the node's processes, or find them running. Idempotent."""
     if not supervision.left(home, [PROCESS]):
         home.ready(PROCESS).unlink(missing_ok=True)
+        _said(home).unlink(missing_ok=True)  # what the last one waited for
     node = joined_file.read(home)
     world = supervision.world_entry(home, WORLD, [home.root, *map(Path, node.hidden)])
     agent = supervision.entry(home, PROCESS, ["headrace.roles.joined"], ready=None, beside=[world["name"]])
@@ -343,7 +344,11 @@ def stop(home: Home, *, keeps_pods: bool) -> None:
 
 def sentences(home: Home) -> dict[str, str]:
     """Return what the node waits for, by topic."""
-    return said.read(home.root / "run" / "said.json")
+    return said.read(_said(home))
+
+
+def _said(home: Home) -> Path:
+    return home.root / "run" / joined_file.SAID
 
 
 # -- leaving -----------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ Say = Callable[[str], None]
 
 async def main(home: Home) -> None:
     """Run the node until cancelled."""
-    said = Said(home.root / "run" / "said.json")
+    said = Said(home.root / "run" / joined_file.SAID)
     try:
         await _run(home, said)
     except HeadraceError as error:

@@ -12,6 +12,7 @@ from headrace.settings import Home
 from headrace.spec.kind import Json
 
 SETTINGS = "node.json"
+SAID = "said.json"
 WORLD = "node"
 """What the node's world is called on this machine; node names may be too long for a socket's path."""
 CLIENT_CERTIFICATE, SERVING_CERTIFICATE = "client.pem", "serving.pem"

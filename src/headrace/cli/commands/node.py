@@ -207,8 +207,8 @@ def _follow(place: Home, say_ready: Callable[[], None]) -> None:
     try:
         while True:
             now = join.sentences(place)
-            for topic, sentence in now.items():
-                if said.get(topic) != sentence:
+            for sentence in dict.fromkeys(now.values()):  # several may wait for the same
+                if sentence not in said.values():
                     _tell(sentence)
             said = now
             if not was_ready and join.is_ready(place):
