@@ -25,6 +25,8 @@ from headrace.install.kinds import INSTALLED_KINDS
 from headrace.spec.kinds import LEASE, NODE, PERSISTENT_VOLUME
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+PROGRAMS = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+"""What `make demo` has for PATH."""
 _WITHIN_S = 420
 """Of one run on a machine that others use too; a minute on one's own."""
 
@@ -44,7 +46,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's directory, with its storage filled by the first run."""
-    if not all(map(shutil.which, ("juicefs", "rclone", "etcd"))):
+    if not all(shutil.which(name, path=PROGRAMS) for name in ("juicefs", "rclone", "etcd")):
         unavailable("The demo's storage is not installed. Make the virtual environment anew: make clean test")
     return tmp_path_factory.mktemp("work")
 
@@ -61,14 +63,13 @@ def there(access: Access) -> set[str]:
 
 def demo(own: OwnCluster, work: Path) -> subprocess.Popen[str]:
     environment = {key: value for key, value in os.environ.items() if key not in {"KUBECONFIG", "HEADRACE_HOME"}}
-    path = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
     return subprocess.Popen(
         ["sh", str(REPOSITORY / "examples/digits/demo.sh"), "--kubeconfig", str(own.kubeconfig)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**environment, "PATH": path, "HEADRACE_DEMO": str(work)},
+        env={**environment, "PATH": PROGRAMS, "HEADRACE_DEMO": str(work)},
         start_new_session=True,
     )
 
