@@ -50,11 +50,6 @@ class OwnCluster:
         return [each.name for each in self._started_nodes()]
 
     @property
-    def address(self) -> str:
-        """This machine's address in the cluster's network, where its API server listens."""
-        return self._place().bridge_address
-
-    @property
     def credentials(self) -> Credentials:
         """The cluster's secrets."""
         return Credentials(self._directory / "credentials")
