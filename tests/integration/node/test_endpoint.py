@@ -93,6 +93,22 @@ async def test_a_terminal_is_resized_and_hung_up_on(node: Any) -> None:
         await sleepers(host, at_least=0)
 
 
+async def test_a_client_that_goes_while_its_input_waits_is_missed(node: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.node.remote_command.PING_EVERY_S", 0.05)
+    async with node.running() as agent, serving(agent.app()) as host:
+        await node.submit(SLEEP)
+        await node.until_phase("Running")
+        url = f"ws://{host}/exec/ns/p/app?command=sleep&command=4321&input=1&output=1"
+        async with connect(url, subprotocols=["v5.channel.k8s.io"], proxy=None) as ws:  # type: ignore[list-item]
+            with anyio.move_on_after(1):
+                for _ in range(100):
+                    await ws.send(bytes(300_000))
+                    await anyio.sleep(0)
+            await sleepers(host, at_least=1)
+            ws.transport.abort()
+        await sleepers(host, at_least=0)
+
+
 async def sleepers(host: str, *, at_least: int) -> None:
     """Wait until so many `sleep 4321` run in the container."""
     with anyio.fail_after(10):
