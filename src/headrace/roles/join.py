@@ -8,7 +8,6 @@ The operator's kubeconfig is read once, when the node joins. Afterwards its home
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ from headrace.install.node_objects import Membership, Taint
 from headrace.keyfiles import write_private
 from headrace.node import certificates
 from headrace.node.images.registries import Mirror
+from headrace.node.removal import remove
 from headrace.roles import joined_file, said, supervision
 from headrace.roles.joined_file import CERTIFICATE_S, CLIENT_CERTIFICATE, PROCESS, WORLD, JoinedNode
 from headrace.roles.serving import bind_for
@@ -391,4 +391,4 @@ def leave(
     stop(home, keeps_pods=False)
     anyio.run(removed)
     if is_here:
-        shutil.rmtree(home.root)
+        remove(home.root)

@@ -8,7 +8,6 @@ Nothing here runs for long: it writes two files, starts the supervisor, and wait
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import sys
 import time
@@ -19,6 +18,7 @@ import msgspec
 
 from headrace.errors import Conflict, EngineFailed, InvalidSpec, Unsupported
 from headrace.node.images.registries import Mirror
+from headrace.node.removal import remove
 from headrace.roles import settings_file, supervision
 from headrace.roles.settings_file import NODES, Capacity, UpSettings
 from headrace.roles.supervision import processes
@@ -107,13 +107,11 @@ def _left(home: Home) -> list[str]:
 def purge(home: Home) -> None:
     """Delete the state directory with everything in it, but what this machine's nodes of other clusters have there."""
     if not home.nodes.is_dir():
-        shutil.rmtree(home.root)
+        remove(home.root)
         return
     for path in home.root.iterdir():
-        if path.is_dir() and not path.is_symlink() and path != home.nodes:
-            shutil.rmtree(path)
-        elif path != home.nodes:
-            path.unlink()
+        if path != home.nodes:
+            remove(path)
 
 
 def _check(*capacities: Capacity) -> None:

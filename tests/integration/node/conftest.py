@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,6 +17,7 @@ from headrace.clock import SystemClock
 from headrace.cluster.fake import FakeCluster
 from headrace.node.agent import Agent
 from headrace.node.config import NodeConfig
+from headrace.node.removal import remove
 from headrace.node.volumes.places import PodPlace
 from headrace.node.world import WorldClient
 from headrace.sandbox.testing import RunningWorld, missing_features, running_world
@@ -152,7 +152,7 @@ def home() -> Iterator[Path]:
             os.chown(place, _NOBODY, _NOBODY)
         yield place
     finally:
-        shutil.rmtree(place)
+        remove(place)
 
 
 @pytest.fixture
