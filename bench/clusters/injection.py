@@ -21,7 +21,7 @@ from tests.kubernetes.roles import apply, missing
 
 from headrace.data.wrapper.objects import dataset_ref
 from headrace.spec.kind import Ref
-from headrace.spec.names import POOL_LABEL, SERVERLESS_INJECT_LABEL
+from headrace.spec.names import NODE_POOL_LABEL, SERVERLESS_INJECT_LABEL
 
 Json = dict[str, Any]
 CLIENTS = 8
@@ -37,7 +37,7 @@ def measure(site: Site, count: int, rounds: int) -> Iterator[Row]:
     shapes = {
         "plain": objects.pod(PROJECT, "pod"),
         "claim, stays native": objects.pod(PROJECT, "pod", "bench"),
-        "claim, pool by selector": objects.pod(PROJECT, "pod", "bench", nodeSelector={POOL_LABEL: CLOUD}),
+        "claim, pool by selector": objects.pod(PROJECT, "pod", "bench", nodeSelector={NODE_POOL_LABEL: CLOUD}),
         "claim, Fluid's label": _labelled(objects.pod(PROJECT, "pod", "bench"), SERVERLESS_INJECT_LABEL),
     }
     for shape, body in shapes.items():
