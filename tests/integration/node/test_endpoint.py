@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 import uvicorn
@@ -103,7 +104,7 @@ async def test_a_client_that_goes_while_its_input_waits_is_missed(node: Any, mon
             with anyio.move_on_after(1):
                 for _ in range(100):
                     await ws.send(bytes(300_000))
-                    await anyio.sleep(0)
+                    await anyio.lowlevel.checkpoint()
             await sleepers(host, at_least=1)
             ws.transport.abort()
         await sleepers(host, at_least=0)
