@@ -113,6 +113,7 @@ def test_interrupted_it_takes_everything_away(own: OwnCluster, work: Path) -> No
 
 def test_a_cluster_that_has_a_kind_of_headrace_is_left_alone(own: OwnCluster, work: Path) -> None:
     access = Access(own.kubeconfig)
+    clean = there(access)
     program = str(Path(sys.executable).parent / "headrace")
     subprocess.run(
         [program, "install", "--kubeconfig", str(own.kubeconfig), "--no-workloads", "--no-nodes"], check=True
@@ -124,3 +125,4 @@ def test_a_cluster_that_has_a_kind_of_headrace_is_left_alone(own: OwnCluster, wo
     assert "has Headrace or Fluid already" in said, said
     assert not left(before, access)
     subprocess.run([program, "install", "--kubeconfig", str(own.kubeconfig), "--uninstall"], check=True)
+    until(lambda: not left(clean, access), "it is out again", lambda: left(clean, access))
