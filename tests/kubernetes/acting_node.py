@@ -61,7 +61,7 @@ class ActingNode:
             while not self._ends.wait(_LOOKS_EVERY_S):
                 self._beat()
                 for pod in self._access.call("GET", self._pods)["items"]:
-                    if (pod["spec"].get("nodeSelector") or {}).get(POOL_LABEL) == self._pool["metadata"]["name"]:
+                    if (pod["metadata"].get("labels") or {}).get(POOL_LABEL) == self._pool["metadata"]["name"]:
                         self._look_at(pod)
         except BaseException as error:
             self._failure = error
