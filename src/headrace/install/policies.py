@@ -181,6 +181,7 @@ def _policy(
 ) -> list[Json]:
     rules = [{"apiVersions": ["v1"], "scope": "Namespaced", **rule}]
     exempt = [{"name": "not-exempt", "expression": f"!{_EXEMPT}"}] if has_exemptions else []
+    conditions = [*when, *exempt]
     spec: Json = {
         "failurePolicy": "Fail",
         "matchConstraints": {
@@ -189,7 +190,9 @@ def _policy(
             "objectSelector": {},
             "resourceRules": rules,
         },
-        "matchConditions": [*when, *exempt],
+        **(
+            {"matchConditions": conditions} if conditions else {}
+        ),  # an empty list is not kept, and so written each time
         "validations": [{"expression": holds, "message": message, "reason": "Forbidden"}],
     }
     return _bound(name, spec, "Deny")
