@@ -25,6 +25,7 @@ from headrace.spec.kind import Json
 from headrace.spec.names import PROJECT_LABEL
 
 WITHIN_S = 60.0
+_GONE_WITHIN_S = 240.0
 _LONGEST_S = 900
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
@@ -113,11 +114,13 @@ def check_rights(directory: Path, *spaces: str) -> None:
         assert not ours, "\n".join(ours[-10:])
 
 
-def until(holds: Callable[[], T], what: str, told: Callable[[], object] = lambda: "") -> T:
+def until(
+    holds: Callable[[], T], what: str, told: Callable[[], object] = lambda: "", *, within_s: float = WITHIN_S
+) -> T:
     """Wait until something is true, and return it."""
-    end = time.monotonic() + WITHIN_S
+    end = time.monotonic() + within_s
     while not (found := holds()):
-        assert time.monotonic() < end, f"after {WITHIN_S:g} s it does not hold that {what}: {told()}"
+        assert time.monotonic() < end, f"after {within_s:g} s it does not hold that {what}: {told()}"
         time.sleep(0.1)
     return found
 
@@ -180,8 +183,8 @@ def removed(access: Access, paths: Sequence[str]) -> None:
 
 
 def gone(access: Access, path: str) -> None:
-    """Wait until an object is there no more."""
-    until(lambda: missing(access, path), f"{path} is gone", lambda: access.call("GET", path))
+    """Wait until an object is there no more. A namespace goes when its pods' grace is over, and its controller looks."""
+    until(lambda: missing(access, path), f"{path} is gone", lambda: access.call("GET", path), within_s=_GONE_WITHIN_S)
 
 
 def kubeconfig_of(access: Access, account: str, home: str, directory: Path) -> Path:
