@@ -7,6 +7,8 @@ Nothing else may hold a connection, and nothing here knows what the rows mean.
 
 from __future__ import annotations
 
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ _VERSION_TABLE = """
 """
 _WRITES, _ALONE = "headrace_writes", "headrace_alone"
 _WRITERS_LOCK = 0x6865_6164_7261_6365  # "headrace": advisory locks are numbers, and others may use the database too
+_LOCKED_WITHIN_S = 10
 _CONNECT_WITHIN_S = 10
 _STATEMENT_WITHIN_MS = 30_000
 # A process that was stopped in the middle of a write lets the next leader write before that one's statement times out.
@@ -137,7 +140,9 @@ def _open_file(url: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # SQLAlchemy's own BEGIN is replaced by ours
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA busy_timeout={_LOCKED_WITHIN_S * 1000}")
+        _keep_a_log(connection)
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")
@@ -146,6 +151,23 @@ def _open_file(url: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
     return engine
+
+
+def _keep_a_log(connection: sqlite3.Connection) -> None:
+    """Have the file use a write-ahead log; it stays so for all who open it later.
+
+    Whoever finds two others at a new file is told that it is locked at once: SQLite waits for nobody where it would
+    have to give up a lock of its own for it (sqlite3_busy_handler: "might not be invoked"). So this waits.
+    """
+    deadline = time.monotonic() + _LOCKED_WITHIN_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
 
 
 def _open_server(url: URL) -> Engine:

@@ -220,8 +220,12 @@ async def test_from_a_label_to_a_verified_mount_and_back(world: World) -> None:
         return not (await world.exists(DATASET, ref) or await world.exists(THIN_RUNTIME, ref))
 
     await world.until("no Dataset and ThinRuntime", unwrapped)
-    reasons = {e.raw["reason"] for e in (await world.cluster.list(EVENT)).items}
-    assert {"DatasetReady", "MountVerified", "Unwrapped"} <= reasons
+
+    async def told() -> bool:
+        reasons = {e.raw["reason"] for e in (await world.cluster.list(EVENT)).items}
+        return reasons >= {"DatasetReady", "MountVerified", "Unwrapped"}
+
+    await world.until("events of all three", told)
 
 
 async def test_a_pod_for_a_dataset_that_is_not_ready_is_refused_whole(world: World) -> None:

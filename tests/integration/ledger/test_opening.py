@@ -48,7 +48,7 @@ def test_the_tables_are_those_of_the_schema(url: str, engine: Engine, is_new: bo
 
 
 def test_many_may_open_a_new_ledger_at_once(url: str) -> None:
-    together, failures = threading.Barrier(4), []
+    together, failures = threading.Barrier(8), []
 
     def open_it() -> None:
         try:
@@ -58,7 +58,7 @@ def test_many_may_open_a_new_ledger_at_once(url: str) -> None:
             failures.append(error)
             raise
 
-    threads = [threading.Thread(target=open_it) for _ in range(4)]
+    threads = [threading.Thread(target=open_it) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
