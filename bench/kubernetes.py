@@ -28,10 +28,10 @@ RESULTS = Path(__file__).parent / "results" / "kubernetes.json"
 PARTS = ("injection", "datasets", "claims", "storm", "embedded")
 
 
-def measures(given: argparse.Namespace, site: Site) -> dict[str, Callable[[], Iterable[Row]]]:
+def measures(given: argparse.Namespace, site: Site, directory: Path) -> dict[str, Callable[[], Iterable[Row]]]:
     """Return what is measured at a site, by part."""
     found: dict[str, Callable[[], Iterable[Row]]] = {
-        "injection": lambda: injection.measure(site, given.pods, given.rounds),
+        "injection": lambda: injection.measure(site, given.pods, given.rounds, directory / "least"),
         "datasets": lambda: datasets.pairs(site, given.objects),
         "claims": lambda: datasets.claims(site, given.objects),
     }
@@ -46,15 +46,15 @@ def run(given: argparse.Namespace, directory: Path) -> Iterator[tuple[str, Row]]
     if [*set(parts) - {"embedded"}]:
         with sites.own_cluster(directory) as (access, processes):
             with sites.real(access, processes, directory / "roles") as site:
-                yield from _at(site, given, parts)
+                yield from _at(site, given, parts, directory)
     if "embedded" in parts:
         wanted = [part for part in parts if part != "embedded"] or ["injection", "datasets", "claims"]
         with sites.embedded(directory) as site:
-            yield from _at(site, given, wanted)
+            yield from _at(site, given, wanted, directory)
 
 
-def _at(site: Site, given: argparse.Namespace, parts: list[str]) -> Iterator[tuple[str, Row]]:
-    for part, measure in measures(given, site).items():
+def _at(site: Site, given: argparse.Namespace, parts: list[str], directory: Path) -> Iterator[tuple[str, Row]]:
+    for part, measure in measures(given, site, directory).items():
         if part in parts:
             for row in measure():
                 print(f"  {site.name}, {row.name}: {row.value:.3f} {row.unit}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """What our webhooks add to the making of a pod: server-side dry runs, with and without asking them, in turn.
 
-The peer is the same API server in the same run: of each pod there is a twin that it does not ask our webhooks about.
-Twins alternate, so that whatever else the machine does meets both.
+The peers are in the same run: of each pod there is a twin about which the same API server asks nobody, and another about
+which it asks the least webhook there can be, which answers with the same patch. Twins alternate, so that whatever else the machine does meets both.
 """
 
 from __future__ import annotations
@@ -9,11 +9,14 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from bench.clusters.calls import Caller, at_once
 from bench.clusters.figures import Row, median, ms, percentile
+from bench.clusters.least import LABEL, least, patch_between
 from bench.clusters.sites import CLOUD, NOT_ASKED, PROFILE, PROJECT, Site
 from bench.clusters.usage import Meter
 from tests.kubernetes import objects
@@ -27,76 +30,103 @@ Json = dict[str, Any]
 CLIENTS = 8
 _PATH = f"/api/v1/namespaces/{PROJECT}/pods?dryRun=All"
 _WARM_UP = 30
+_ASKED, _NOT_ASKED, _LEAST = "our webhooks asked", "webhooks not asked", "least webhook"
+"""Twins of a pod, whose requests alternate."""
 _GOALS = {"p50": "≤ 2 ms", "rate": "≥ 500/s"}
 _FLUID = {"p50": "6 ms", "rate": "237/s"}
 
 
-def measure(site: Site, count: int, rounds: int) -> Iterator[Row]:
+def measure(site: Site, count: int, rounds: int, directory: Path) -> Iterator[Row]:
     """Yield the rows for `count` pods of each shape, once with one client and `rounds` times with eight."""
     _share_a_claim(site)
     shapes = {
         "plain": objects.pod(PROJECT, "pod"),
         "claim, stays native": objects.pod(PROJECT, "pod", "bench"),
         "claim, pool by selector": objects.pod(PROJECT, "pod", "bench", nodeSelector={NODE_POOL_LABEL: CLOUD}),
-        "claim, Fluid's label": _labelled(objects.pod(PROJECT, "pod", "bench"), SERVERLESS_INJECT_LABEL),
+        "claim, Fluid's label": _labelled(objects.pod(PROJECT, "pod", "bench"), {SERVERLESS_INJECT_LABEL: "true"}),
     }
-    for shape, body in shapes.items():
-        yield from _one_client(site, shape, body, count)
-        yield from _eight_clients(site, shape, body, count, rounds)
+    with ExitStack() as stack:
+        names: dict[str, str] = {}
+        if site.is_real:
+            patches = {f"shape-{number}": _patch(site, body) for number, body in enumerate(shapes.values())}
+            if stack.enter_context(least(site.access, PROJECT, patches, directory)):
+                names = dict(zip(shapes, patches, strict=True))
+        for shape, body in shapes.items():
+            twins = {_ASKED: _encoded(body)}
+            if site.is_real:
+                twins[_NOT_ASKED] = _encoded(_labelled(body, {NOT_ASKED: "true"}))
+            if shape in names:
+                twins[_LEAST] = _encoded(_labelled(body, {NOT_ASKED: "true", LABEL: names[shape]}))
+            yield from _one_client(site, shape, twins, count)
+            yield from _eight_clients(site, shape, twins, count, rounds)
 
 
-def _one_client(site: Site, shape: str, body: Json, count: int) -> Iterator[Row]:
-    asked, twin = _encoded(body), _encoded(_labelled(body, NOT_ASKED))
+def _patch(site: Site, body: Json) -> list[Json]:
+    """Return what our webhooks do to a pod."""
     caller = site.caller()
-    for content in [asked, twin] * _WARM_UP:
+    with_us, without = (caller.call("POST", _PATH, each) for each in (body, _labelled(body, {NOT_ASKED: "true"})))
+    caller.close()
+    return patch_between(without, _labelled(with_us, {NOT_ASKED: "true"}))
+
+
+def _one_client(site: Site, shape: str, twins: Mapping[str, bytes], count: int) -> Iterator[Row]:
+    caller = site.caller()
+    for content in [*twins.values()] * _WARM_UP:
         _create(caller, content)
-    with_us, without = [], []
+    took: dict[str, list[float]] = {twin: [] for twin in twins}
     for _ in range(count):
-        without.append(_create(caller, twin))
-        with_us.append(_create(caller, asked))
+        for twin, content in twins.items():
+            took[twin].append(_create(caller, content))
     caller.close()
     name = f"{shape}, 1 client"
     for percent in (50, 95, 99):
-        all_of_it = percentile(with_us, percent)
-        if site.is_real:
-            added = all_of_it - percentile(without, percent)
-            goal, peer = (_GOALS["p50"], _FLUID["p50"]) if percent == 50 else ("", "")
-            yield Row("injection", f"{name}: added, p{percent}", ms(added), "ms", goal, peer)
-        yield Row("injection", f"{name}: whole, p{percent}", ms(all_of_it), "ms")
+        yield from _added(name, took, percent, is_goal=percent == 50)
+        yield Row("injection", f"{name}: whole, p{percent}", ms(percentile(took[_ASKED], percent)), "ms")
 
 
-def _eight_clients(site: Site, shape: str, body: Json, count: int, rounds: int) -> Iterator[Row]:
-    asked, twin = _encoded(body), _encoded(_labelled(body, NOT_ASKED))
+def _eight_clients(site: Site, shape: str, twins: Mapping[str, bytes], count: int, rounds: int) -> Iterator[Row]:
     callers = [site.caller() for _ in range(CLIENTS)]
-    at_once(callers, _create, itertools.repeat(asked, CLIENTS * _WARM_UP))
-    rates: dict[bytes, list[float]] = {asked: [], twin: []}
-    latencies: dict[bytes, list[float]] = {asked: [], twin: []}
-    spent: list[tuple[str, float]] = []
+    at_once(callers, _create, itertools.repeat(twins[_ASKED], CLIENTS * _WARM_UP))
+    rates: dict[str, list[float]] = {twin: [] for twin in twins}
+    latencies: dict[str, list[float]] = {twin: [] for twin in twins}
+    spent: dict[str, list[tuple[str, float]]] = {twin: [] for twin in twins}
     for _ in range(rounds):
-        for content in (twin, asked) if site.is_real else (asked,):
+        for twin, content in twins.items():
             meter = Meter(site.processes)
 
-            def work(caller: Caller, content: bytes) -> None:
-                latencies[content].append(_create(caller, content))
+            def work(caller: Caller, content: bytes, took: list[float] = latencies[twin]) -> None:
+                took.append(_create(caller, content))
 
-            took = at_once(callers, work, itertools.repeat(content, count))
-            rates[content].append(count / took)
-            if content is asked:
-                spent += [(name, cost.cpu_s / count) for name, cost in meter.read().items()]
+            rates[twin].append(count / at_once(callers, work, itertools.repeat(content, count)))
+            spent[twin] += [(name, cost.cpu_s / count) for name, cost in meter.read().items()]
     for caller in callers:
         caller.close()
     name = f"{shape}, {CLIENTS} clients"
-    yield Row("injection", f"{name}: pods", median(rates[asked]), "/s", _GOALS["rate"], _FLUID["rate"])
-    if site.is_real:
-        yield Row("injection", f"{name}: pods, webhooks not asked", median(rates[twin]), "/s")
+    yield Row("injection", f"{name}: pods", median(rates[_ASKED]), "/s", _GOALS["rate"], _FLUID["rate"])
+    for twin in [*twins][1:]:
+        yield Row("injection", f"{name}: pods, {twin}", median(rates[twin]), "/s")
     for percent in (50, 95, 99):
-        yield Row("injection", f"{name}: whole, p{percent}", ms(percentile(latencies[asked], percent)), "ms")
-        if site.is_real:
-            added = percentile(latencies[asked], percent) - percentile(latencies[twin], percent)
-            yield Row("injection", f"{name}: added, p{percent}", ms(added), "ms")
-    for process in dict.fromkeys(name for name, _ in spent):
-        each = [cpu_s for found, cpu_s in spent if found == process]
-        yield Row("injection", f"{name}: CPU a pod, {process}", ms(median(each)), "ms")
+        yield Row("injection", f"{name}: whole, p{percent}", ms(percentile(latencies[_ASKED], percent)), "ms")
+        yield from _added(name, latencies, percent)
+    for twin, costs in spent.items():
+        told = "" if twin == _ASKED else f" ({twin})"
+        for process in dict.fromkeys(process for process, _ in costs):
+            each = median([cpu_s for found, cpu_s in costs if found == process])
+            if twin == _ASKED or process not in site.roles:
+                yield Row("injection", f"{name}: CPU a pod, {process}{told}", ms(each), "ms")
+
+
+def _added(name: str, took: Mapping[str, list[float]], percent: int, *, is_goal: bool = False) -> Iterator[Row]:
+    """Yield what asking us adds to the percentile, and what asking the least webhook does."""
+    if _NOT_ASKED not in took:
+        return
+    without = percentile(took[_NOT_ASKED], percent)
+    goal, peer = (_GOALS["p50"], _FLUID["p50"]) if is_goal else ("", "")
+    added = percentile(took[_ASKED], percent) - without
+    yield Row("injection", f"{name}: added, p{percent}", ms(added), "ms", goal, peer)
+    if _LEAST in took:
+        added = percentile(took[_LEAST], percent) - without
+        yield Row("injection", f"{name}: added by the {_LEAST}, p{percent}", ms(added), "ms")
 
 
 def _create(caller: Caller, content: bytes) -> float:
@@ -120,9 +150,9 @@ def _share_a_claim(site: Site) -> None:
     )
 
 
-def _labelled(body: Json, label: str) -> Json:
+def _labelled(body: Json, labels: Mapping[str, str]) -> Json:
     meta = body["metadata"]
-    return {**body, "metadata": {**meta, "labels": {**(meta.get("labels") or {}), label: "true"}}}
+    return {**body, "metadata": {**meta, "labels": {**(meta.get("labels") or {}), **labels}}}
 
 
 def _encoded(body: Json) -> bytes:

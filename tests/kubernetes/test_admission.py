@@ -279,6 +279,27 @@ def test_figures_tell_how_was_answered(installation: Installation) -> None:
     assert 'headrace_admission_answers_total{outcome="patched",webhook="mutate"}' in figures
 
 
+def test_we_are_asked_once_about_a_pod_whose_client_gets_no_token_of_the_users(installation: Installation) -> None:
+    """The token goes into every container, and what the API server changes after us it asks us about again."""
+    before = answers(installation)
+    _, made, _ = installation.create(objects.pod(installation.project, "once", "digits", **CLOUDY))
+    [sidecar], [main] = made["spec"]["initContainers"], made["spec"]["containers"]
+    assert token_volume(main).startswith("kube-api-access-")
+    assert token_volume(sidecar) == "fluid-fuse-0-tmp"
+    assert answers(installation) == before + 1
+
+
+def answers(installation: Installation) -> float:
+    lines = installation.admission.ask("/metrics")[1].splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("headrace_admission_answers_total{"))
+
+
+def token_volume(container: Json) -> str:
+    place = "/var/run/secrets/kubernetes.io/serviceaccount"
+    [name] = [mount["name"] for mount in container["volumeMounts"] if mount["mountPath"] == place]
+    return str(name)
+
+
 def test_without_us_projects_are_closed_and_the_rest_of_the_cluster_goes_on(kubernetes: Access) -> None:
     """Nobody listens there, as when every replica is down."""
     space, other = (f"{name}-{secrets.token_hex(3)}" for name in ("closed", "open"))

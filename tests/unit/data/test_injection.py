@@ -116,6 +116,24 @@ def test_config_secrets_cache_and_tmp_are_volumes_of_the_sidecar(
     assert "emptyDir" in volume_of(result, mount_at(sidecar, "/tmp")["name"])
 
 
+def test_the_users_token_is_not_the_clients_unless_its_profile_mounts_one(
+    pod: Json, dataset: ResolvedDataset, capabilities: Capabilities
+) -> None:
+    place = "/var/run/secrets/kubernetes.io/serviceaccount"
+    sidecar = inject(pod, {"starfs": dataset}, "broker", capabilities)["spec"]["initContainers"][0]
+    assert mount_at(sidecar, place) == {
+        "name": "fluid-fuse-0-tmp",
+        "mountPath": place,
+        "subPath": "no-token",
+        "readOnly": True,
+    }
+    token = {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}
+    mount = {"name": "token", "mountPath": place}
+    asking = replace(dataset, client=replace(dataset.client, volumes=(token,), volume_mounts=(mount,)))
+    sidecar = inject(pod, {"starfs": asking}, "broker", capabilities)["spec"]["initContainers"][0]
+    assert mount_at(sidecar, place)["name"] == "fluid-fuse-0-own-token"
+
+
 def test_labels_and_annotation_are_fluids(pod: Json, datasets: Datasets, capabilities: Capabilities) -> None:
     meta = inject(pod, datasets, "broker", capabilities)["metadata"]
     assert meta["labels"] == {

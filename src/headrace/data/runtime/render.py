@@ -24,6 +24,8 @@ from headrace.spec.names import (
 )
 
 _TEMPORARY = "/tmp"
+_TOKEN_PLACE = "/var/run/secrets/kubernetes.io/serviceaccount"
+_NO_TOKEN = "no-token"
 _LABEL_LIMIT = 63
 
 
@@ -118,6 +120,7 @@ def _mounts(dataset: ResolvedDataset, name: str) -> list[Json]:
     mounts: list[Json] = [
         {"name": f"{name}-config", "mountPath": FUSE_CONFIG_DIRECTORY, "readOnly": True},
         {"name": f"{name}-tmp", "mountPath": _TEMPORARY},
+        _no_token(name),
     ]
     mounts += [
         {"name": f"{name}-secret-{index}", "mountPath": f"{FUSE_SECRETS_DIRECTORY}/{secret}", "readOnly": True}
@@ -132,6 +135,16 @@ def _mounts(dataset: ResolvedDataset, name: str) -> list[Json]:
     }
     own = [{**mount, "name": names[str(mount["name"])]} for mount in dataset.client.volume_mounts]
     return _last_at_each_path([*mounts, *own])
+
+
+def _no_token(name: str) -> Json:
+    """Take the place where the API server mounts the token of the pod's service account into every container.
+
+    That is the user's, and a storage client has no use for it. Mounted by the API server after us it would also be a
+    change of the pod that we are asked about again, at the price of a second call for each pod (admission plugin
+    `ServiceAccount`, `mountServiceAccountToken`: a container that mounts something there is left alone).
+    """
+    return {"name": f"{name}-tmp", "mountPath": _TOKEN_PLACE, "subPath": _NO_TOKEN, "readOnly": True}
 
 
 def _last_at_each_path(mounts: Iterable[Json]) -> list[Json]:
