@@ -86,7 +86,7 @@ async def _serve(
     readiness.say("caches", "")
     await certificate.there.wait()
     logger().info(SERVING, port=listener.getsockname()[1])
-    await Server(webhooks.app(), context=context, options=API_OPTIONS).serve(sockets=[listener])
+    await Server(webhooks, context=context, options=API_OPTIONS).serve(sockets=[listener])
 
 
 def make_webhooks(cache: Cache, trusted: frozenset[str]) -> Webhooks:

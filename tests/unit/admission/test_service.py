@@ -61,7 +61,7 @@ def ask(
         **asked,
     }
     body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
-    answer = TestClient(Webhooks(mutating, validating).app()).post(path, json=body)
+    answer = TestClient(Webhooks(mutating, validating)).post(path, json=body)
     assert answer.status_code == 200, answer.text
     response: Json = answer.json()["response"]
     return response
@@ -90,14 +90,14 @@ def test_a_refusal_ends_the_chain() -> None:
 
 
 def test_a_fault_of_ours_is_no_answer_so_that_the_failure_policy_decides() -> None:
-    client = TestClient(Webhooks([Breaks()], []).app(), raise_server_exceptions=False)
+    client = TestClient(Webhooks([Breaks()], []), raise_server_exceptions=False)
     request = {"uid": "u", "resource": {"group": "", "version": "v1", "resource": "pods"}, "operation": "CREATE"}
     body = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
     assert client.post("/mutate", json=body).status_code == 500
 
 
 def test_what_is_no_review_is_said_so() -> None:
-    client = TestClient(Webhooks([], []).app())
+    client = TestClient(Webhooks([], []))
     assert client.post("/mutate", content=b"{").status_code == 400
     assert "8 MiB" in client.post("/mutate", content=b"x" * (MAX_BYTES + 1)).text
     assert client.get("/mutate").status_code == 405
@@ -106,7 +106,7 @@ def test_what_is_no_review_is_said_so() -> None:
 
 def test_answers_are_counted() -> None:
     webhooks = Webhooks([Labels("a")], [Refuses()])
-    client = TestClient(webhooks.app())
+    client = TestClient(webhooks)
     request = {
         "uid": "u",
         "resource": {"group": "", "version": "v1", "resource": "pods"},
