@@ -107,7 +107,7 @@ def test_interrupted_it_takes_everything_away(own: OwnCluster, work: Path) -> No
             break
     said, _ = running.communicate(timeout=_WITHIN_S)
     assert "done: the cluster is as it was" in said, said
-    assert running.returncode == 130
+    assert running.returncode == 130, said
     until(lambda: not left(before, access), "nothing is left", lambda: left(before, access))
 
 

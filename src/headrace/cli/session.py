@@ -69,7 +69,9 @@ def run(program: Callable[[AsyncClient], Awaitable[R]]) -> R:
 
     Raises KeyboardInterrupt when Ctrl-C ended it, after everything in it was cancelled and cleaned up.
     """
-    import anyio  # 0.1 s with the SDK, that commands of this machine need not pay
+    import asyncio  # 0.1 s with the SDK, that commands of this machine need not pay
+
+    import anyio
 
     from headrace.sdk.client import AsyncClient
 
@@ -86,8 +88,10 @@ def run(program: Callable[[AsyncClient], Awaitable[R]]) -> R:
                 on_warning=warn,
             ) as client:
                 return await program(client)
-        except anyio.get_cancelled_exc_class():
-            interrupted = True
+        except BaseException:
+            # Whatever the interrupted step made of being cancelled, such as an answer that did not come.
+            task = asyncio.current_task()
+            interrupted = task is not None and task.cancelling() > 0
             raise
 
     try:
