@@ -20,6 +20,7 @@ import anyio
 import httpx2
 import msgspec
 
+from headrace.cluster.remote.pipes import Pipes
 from headrace.errors import Denied, InvalidSpec, Unsupported
 from headrace.spec.kind import Json
 
@@ -136,9 +137,11 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     auth: Any = None  # httpx2.Auth
     agent: str = "headrace"
 
-    def transport(self) -> httpx2.AsyncHTTPTransport:
+    def transport(self) -> Pipes:
         """Return what keeps connections to the server."""
-        return httpx2.AsyncHTTPTransport(verify=self.tls, limits=_LIMITS, socket_options=_SOCKET_OPTIONS)
+        tls = self.tls if isinstance(self.tls, ssl.SSLContext) else httpx2.create_ssl_context(self.tls)
+        other = httpx2.AsyncHTTPTransport(verify=tls, limits=_LIMITS, socket_options=_SOCKET_OPTIONS)
+        return Pipes(tls, _SOCKET_OPTIONS, other)
 
     def open(self, transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
         """Return a client that keeps its connections. Proxies of the environment are used, but never to this machine.
