@@ -100,11 +100,13 @@ class Verifier:
     def observe(self, ref: Ref) -> Observed:
         """Return the Dataset and its probes as the cache has them."""
         pods = tuple(sorted(self._pods.by_index(_PROBES, str(ref)), key=lambda pod: pod.name))
+        dataset = self._datasets.get(ref)
+        if dataset is None or dataset.status.get("phase") != BOUND:
+            return Observed(dataset=dataset, pods=pods)
         parts = self._observer.parts(ref)
-        if parts is None:
-            return Observed(dataset=None, pods=pods)
-        dataset, verdict = parts.dataset, judge(parts)
-        if verdict.resolved is None or verdict.config is None or dataset.status.get("phase") != BOUND:
+        assert parts is not None
+        verdict = judge(parts)
+        if verdict.resolved is None or verdict.config is None:
             return Observed(dataset=dataset, pods=pods)
         allowed = allowed_pools(dataset, *parts.claims.values())
         pools = [pool for pool in self._pools.list() if allowed is None or pool.name in allowed]
