@@ -108,7 +108,7 @@ def _data(
     )
     return [
         wrapper_controller(cluster, cache, tell, clock),
-        runtime_controller(cluster, cache, observer, tell, clock),
+        runtime_controller(cluster, cache, observer, tell, clock, further=verifier.begin),
         verifier.controller(),
         *operation_controllers(cluster, cache, tell, clock),
     ]

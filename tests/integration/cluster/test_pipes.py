@@ -93,7 +93,7 @@ async def test_a_refusal_before_the_body_was_read_is_heard(server: Any, remote: 
                     pass
 
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"  # noqa: S610
+    url = f"http://127.0.0.1:{listener.extra(anyio.abc.SocketAttribute.local_port)}"
     async with listener, anyio.create_task_group() as tasks:
         tasks.start_soon(listener.serve, serve)
         async with RemoteCluster(Connection(server=url).open()) as cluster:
