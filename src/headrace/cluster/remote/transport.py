@@ -110,8 +110,9 @@ class Transport:
 
     def _checked(self, response: httpx2.Response, path: str) -> httpx2.Response:
         self.requests[response.request.method, resource_of(path), response.status_code] += 1
-        for text in _WARNING.findall(",".join(response.headers.get_list("warning"))):
-            self.on_warning(re.sub(r"\\(.)", r"\1", text))
+        if "warning" in response.headers:
+            for text in _WARNING.findall(",".join(response.headers.get_list("warning"))):
+                self.on_warning(re.sub(r"\\(.)", r"\1", text))
         if response.status_code >= 400:
             raise refusal(response)
         return response
