@@ -22,7 +22,7 @@ import httpx2
 from anyio.streams.tls import TLSStream
 
 _READ_BYTES = 64 * 1024
-_KEPT, _KEPT_FOR_S = 16, 60.0
+_KEPT, _KEPT_FOR_S = 32, 60.0  # a controller's workers; a new connection costs both sides a handshake
 
 WHOLE = "headrace.whole"
 """An extension of a request whose answer is wanted whole: it is then read before the transport returns."""
@@ -31,7 +31,7 @@ Origin = tuple[str, str, int]
 
 
 class Pipes(httpx2.AsyncBaseTransport):
-    """Keeps up to 16 idle connections a server, for a minute.
+    """Keeps up to 32 idle connections a server, for a minute.
 
     Args:
         tls: of https servers.
