@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import anyio
@@ -66,6 +67,12 @@ async def test_an_answer_that_is_cut_is_none(server: Any, remote: RemoteCluster)
     server.script(respond)
     with pytest.raises(Unavailable, match="without sending complete message body"):
         await remote.get(CONFIG_MAP, REF)
+
+
+async def test_a_compressed_answer_is_read(server: Any, remote: RemoteCluster) -> None:
+    server.answers(200, gzip.compress(CONTENT), content_encoding="gzip")
+    assert (await remote.get(CONFIG_MAP, REF)).name == "a"
+    assert "gzip" in server.last.headers["accept-encoding"]
 
 
 async def test_a_connection_that_was_closed_meanwhile_is_not_used(server: Any, remote: RemoteCluster) -> None:
