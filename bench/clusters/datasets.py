@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from bench.clusters import bare
 from bench.clusters.calls import MERGE, Caller, at_once
 from bench.clusters.figures import Row, median, percentile
-from bench.clusters.sites import PROFILE, PROJECT, Site
+from bench.clusters.sites import ELSEWHERE, PROFILE, PROJECT, Site
 from bench.clusters.usage import Meter
 from tests.kubernetes import objects
 
@@ -19,7 +20,7 @@ from headrace.spec.names import RUNTIME_PROFILE_LABEL
 Json = dict[str, Any]
 CLIENTS = 8
 _LONGEST_S = 600.0
-_SETTLE_S = 2.0
+_SETTLE_S, _IDLE_S = 2.0, 4.0
 _FLUID = f"/apis/data.fluid.io/v1alpha1/namespaces/{PROJECT}"
 _CLAIMS = f"/api/v1/namespaces/{PROJECT}/persistentvolumeclaims"
 _GOAL, _PEER = "≥ 100/s", "2.4/s (50 in 21 s)"
@@ -84,9 +85,11 @@ def pairs(site: Site, count: int) -> Iterator[Row]:
     yield Row("datasets", f"{what}: Bound", count / bound, "/s", _GOAL, _PEER)
     yield Row("datasets", f"{what}: from made to Bound, p50", median(waits), "s")
     yield Row("datasets", f"{what}: from made to Bound, p95", percentile(waits, 95), "s")
-    yield from expense.rows(what)
     yield Row("datasets", f"{what}: their claims bound by Kubernetes", count / (claims.wait() - began), "/s")
+    yield from expense.rows(what)
     _remove(site, [f"{_FLUID}/datasets/{name}" for name in names])
+    if site.is_real:
+        yield from limit(site, count)
 
 
 def claims(site: Site, count: int) -> Iterator[Row]:
@@ -123,6 +126,22 @@ def claims(site: Site, count: int) -> Iterator[Row]:
     _remove(site, [f"/api/v1/persistentvolumes/{PROJECT}-{name}" for name in names])
 
 
+def limit(site: Site, count: int) -> Iterator[Row]:
+    """Yield what the same writes take when a client makes them that does nothing else: the rest of the cost is ours.
+
+    They are made elsewhere, where no controller of ours works, and our webhooks are not asked.
+    """
+    names = [f"bare-{number:04}" for number in range(count)]
+    claims = Watched(site.caller(), f"/api/v1/namespaces/{ELSEWHERE}/persistentvolumeclaims", is_bound, set(names))
+    with _Expense(site, count) as expense:
+        took = at_once([site.caller() for _ in range(CLIENTS)], bare.write, names)
+    what = f"{count} Datasets with ThinRuntimes, the same {bare.WRITES} writes by a bare client"
+    claims.wait()
+    yield Row("datasets", what, count / took, "/s")
+    yield from expense.rows(what)
+    at_once([site.caller() for _ in range(CLIENTS)], bare.remove, names)
+
+
 class _Expense:
     """What the processes of a site spend on a number of objects, until nothing more happens."""
 
@@ -131,7 +150,7 @@ class _Expense:
         self._count = count
 
     def __enter__(self) -> _Expense:
-        self._meter, self._requests = Meter(self._site.processes), self._asked()
+        self._meter, self._requests = Meter(self._site.processes, idle_s=_IDLE_S), self._asked()
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -144,12 +163,15 @@ class _Expense:
             before = after
             time.sleep(_SETTLE_S)
             after = self._asked()
-        for name, cost in self._meter.read().items():
+        costs = self._meter.read()
+        for name, cost in costs.items():
             yield Row("cost", f"{what}: CPU each, {name}", cost.cpu_s / self._count * 1000, "ms")
-            yield Row("cost", f"{what}: most memory, {name}", cost.peak_mib, "MiB")
-        if not after:
-            return
+        yield Row("cost", f"{what}: CPU each, all", sum(c.cpu_s for c in costs.values()) / self._count * 1000, "ms")
+        for name in self._site.roles:
+            yield Row("cost", f"{what}: most memory, {name}", costs[name].peak_mib, "MiB")
         spent = {key: value - self._requests.get(key, 0.0) for key, value in after.items()}
+        if not sum(spent.values()):
+            return
         yield Row("cost", f"{what}: the controller's requests, each", sum(spent.values()) / self._count, "")
         for key, value in sorted(spent.items(), key=lambda entry: -entry[1]):
             if value >= self._count / 10:

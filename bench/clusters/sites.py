@@ -20,7 +20,7 @@ import psutil
 from bench.clusters.calls import Caller
 from tests.kubernetes import objects, roles
 from tests.kubernetes.access import Access
-from tests.kubernetes.cluster.control import API_SERVER
+from tests.kubernetes.cluster.control import API_SERVER, CONTROLLERS, ETCD
 from tests.kubernetes.cluster.own import OwnCluster
 from tests.kubernetes.fixtures import define
 from tests.kubernetes.roles import Role, apply
@@ -37,6 +37,7 @@ PROFILE, CLOUD = "bench", "bench-cloud"
 NOT_ASKED = "bench.headrace.io/not-asked"
 """A label of pods about which the API server does not ask our webhooks: what everything else is compared with."""
 BIN = Path(sys.executable).parent
+_NAMES = {API_SERVER: "API server"}
 
 
 @dataclass
@@ -83,9 +84,9 @@ def own_cluster(directory: Path) -> Iterator[tuple[Access, Mapping[str, psutil.P
     cluster = OwnCluster(directory / "cluster")
     try:
         cluster.start()
-        server = cluster._processes.find(API_SERVER)
-        assert server is not None
-        yield Access(cluster.kubeconfig), {"API server": server}
+        found = {name: cluster._processes.find(name) for name in (API_SERVER, ETCD, CONTROLLERS)}
+        named = {_NAMES.get(name, name): process for name, process in found.items() if process is not None}
+        yield Access(cluster.kubeconfig), named
     finally:
         cluster.stop()
 

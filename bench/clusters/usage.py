@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,18 +20,29 @@ class Cost(NamedTuple):
 
 
 class Meter:
-    """Looks at processes twice: when made, and when `read`."""
+    """Looks at processes twice: when made, and when `read`.
 
-    def __init__(self, processes: Mapping[str, psutil.Process]) -> None:
+    Args:
+        idle_s: watch for so long what they use while nothing is asked of them, and take that off.
+    """
+
+    def __init__(self, processes: Mapping[str, psutil.Process], *, idle_s: float = 0.0) -> None:
         self._processes = processes
+        self._idle = dict.fromkeys(processes, 0.0)
+        if idle_s:
+            before = {name: _cpu_s(process) for name, process in processes.items()}
+            time.sleep(idle_s)
+            self._idle = {name: (_cpu_s(process) - before[name]) / idle_s for name, process in processes.items()}
         for process in processes.values():
             _forget_peak(process.pid)
         self._before = {name: _cpu_s(process) for name, process in processes.items()}
+        self._began_s = time.monotonic()
 
     def read(self) -> dict[str, Cost]:
+        took_s = time.monotonic() - self._began_s
         return {
             name: Cost(
-                _cpu_s(process) - self._before[name],
+                _cpu_s(process) - self._before[name] - self._idle[name] * took_s,
                 _status_mib(process.pid, "VmRSS"),
                 _status_mib(process.pid, "VmHWM"),
             )

@@ -9,7 +9,7 @@ courtesy, and the state it tells of is in the object's status.
 from __future__ import annotations
 
 import platform
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Any, Literal, TypeVar
 
 import anyio
@@ -29,6 +29,9 @@ _MESSAGE_BYTES = 1024  # core/v1 validation
 _REMEMBERED = 4096
 _BURST, _REFILL_S = 25, 300.0  # an object: so many events at once, then one in five minutes
 _TIMEOUT_S = 5.0
+_WAITING = 1000  # a few MB; more means that the server is away
+
+Severity = Literal["Normal", "Warning"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -56,7 +59,7 @@ class Recorder:
         self._allowances: _Recent[str, tuple[float, float]] = _Recent()  # uid → events left, and as of when
         self._log = logger(component=component)
 
-    async def event(self, doc: Doc[Any], type: Literal["Normal", "Warning"], reason: str, message: str) -> None:
+    async def event(self, doc: Doc[Any], type: Severity, reason: str, message: str) -> None:
         """Say something about an object. Never raises; gives up after a few seconds.
 
         Args:
@@ -126,3 +129,32 @@ class Recorder:
         left = min(_BURST, left + (now_s - as_of_s) / _REFILL_S)
         self._allowances[uid] = (left - 1 if left >= 1 else left, now_s)
         return left >= 1
+
+
+class Outbox:
+    """Records events behind the back of who reports them, so that no reconcile waits for a courtesy.
+
+    What was not recorded when the process ends is lost, as with client-go's recorder; and what is too much for the
+    server is dropped and logged. Runs beside the controllers that use it.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._waiting: deque[tuple[Doc[Any], Severity, str, str]] = deque()
+        self._more = anyio.Event()
+
+    async def event(self, doc: Doc[Any], type: Severity, reason: str, message: str) -> None:
+        """Have something said about an object, soon. Never raises and never waits."""
+        if len(self._waiting) >= _WAITING:
+            logger().warning(DROPPED, object=str(doc.ref), reason=reason, message=message)
+            return
+        self._waiting.append((doc, type, reason, message))
+        self._more.set()
+
+    async def run(self) -> None:
+        """Record until cancelled, in order."""
+        while True:
+            self._more = anyio.Event()
+            while self._waiting:
+                await self._recorder.event(*self._waiting.popleft())
+            await self._more.wait()

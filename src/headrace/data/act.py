@@ -7,7 +7,7 @@ called again and decides anew from what is then there.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from headrace.cluster.protocol import Cluster, MergePatch
@@ -63,6 +63,33 @@ class Plan:
 
     actions: tuple[Action, ...] = ()
     again_after_s: float | None = None
+
+
+def in_one_write(plan: Plan, doc: Doc[Any], further: Callable[[Doc[Any]], Plan]) -> Plan:
+    """Return a plan with what `further` makes of an object whose status this plan is about to write.
+
+    Both write the status in one patch, and the rest comes last. Nothing is added where this plan leaves the status as it
+    is: whoever `further` speaks for then looks by itself.
+    """
+
+    def is_status(action: Action) -> bool:
+        return isinstance(action, Patch) and (action.kind, action.ref, action.subresource) == (
+            doc.kind,
+            doc.ref,
+            "status",
+        )
+
+    mine = next((action for action in plan.actions if is_status(action)), None)
+    if not isinstance(mine, Patch):
+        return plan
+    status = mine.body["status"]
+    more = further(Doc(doc.kind, {**doc.raw, "status": {**doc.status, **status}}))
+    for action in filter(is_status, more.actions):
+        assert isinstance(action, Patch)
+        status = {**status, **action.body["status"]}
+    written = replace(mine, body={**mine.body, "status": status})
+    actions = [written if action is mine else action for action in plan.actions]
+    return replace(plan, actions=(*actions, *(action for action in more.actions if not is_status(action))))
 
 
 class Assuming(Protocol):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from difflib import SequenceMatcher
 from typing import Any
 
+from headrace.clock import parse_time
 from headrace.data.act import Patch
 from headrace.errors import HeadraceError
 from headrace.spec.conditions import Status, set_condition
@@ -50,6 +51,12 @@ def status_patch(doc: Doc[Any], wanted: Mapping[str, Any]) -> Patch | None:
         return None
     body = {"metadata": {"resourceVersion": doc.version}, "status": changed}
     return Patch(doc.kind, doc.ref, body, "status")
+
+
+def is_younger(doc: Doc[Any], age_s: float, now: dt.datetime) -> bool:
+    """Tell whether an object was made less than `age_s` ago; its time is in whole seconds, so a second earlier perhaps."""
+    made = str(doc.meta.get("creationTimestamp") or "")
+    return bool(made) and (now - parse_time(made)).total_seconds() < age_s
 
 
 def sentence(error: HeadraceError) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, Table, create_engine, event, inspect, make_url, text
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
 
 from headrace.errors import EngineFailed, HeadraceError, InvalidSpec, Unavailable
@@ -60,7 +60,7 @@ class Database:
         parsed = _parsed(url)
         self._name = parsed.render_as_string(hide_password=True)
         self._is_local = parsed.get_backend_name() == "sqlite"
-        self._insert: Any = sqlite.insert if self._is_local else postgresql.insert
+        self._insert: Any = sqlite.insert if self._is_local else _postgresql_insert()
         self._engine = _open_file(parsed) if self._is_local else _open_server(parsed)
         self._writing = self._engine.execution_options(**{_WRITES: True})
         try:
@@ -122,6 +122,12 @@ def _parsed(url: str) -> URL:
     if parsed.drivername == "sqlite" and parsed.database not in {None, "", ":memory:"}:
         return parsed
     raise InvalidSpec(f"The ledger cannot be kept in {parsed.render_as_string()}.", hint=_EXAMPLES)
+
+
+def _postgresql_insert() -> Any:
+    from sqlalchemy.dialects import postgresql  # 2 MiB that a SQLite file need not cost
+
+    return postgresql.insert
 
 
 _EXAMPLES = "Write sqlite:////var/lib/headrace/ledger.db or postgresql://headrace:PASSWORD@host/headrace."

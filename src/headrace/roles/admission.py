@@ -28,7 +28,7 @@ from headrace.install.names import CONTROLLER
 from headrace.roles import cluster_options, process
 from headrace.roles.certificates import ServedCertificate
 from headrace.roles.client_tools import cluster_tools
-from headrace.roles.controller import KINDS, SCOPES
+from headrace.roles.followed import KINDS, SCOPES
 from headrace.roles.monitoring import Metrics, Readiness, Requests, monitoring_app
 from headrace.roles.prerequisites import await_kinds
 from headrace.roles.serving import Server, bind

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import platform
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from socket import socket
@@ -26,11 +26,9 @@ from headrace.clock import SystemClock
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Group
 from headrace.cluster.fenced import Fenced
-from headrace.cluster.gate import InNamespaces
 from headrace.cluster.lease import Lease
 from headrace.cluster.protocol import Cluster
 from headrace.cluster.remote import RemoteCluster
-from headrace.cluster.spread import EachNamespace
 from headrace.data.client import ClientTools
 from headrace.errors import Unavailable
 from headrace.install.names import CODE_PORT, CONTROLLER, server_hosts
@@ -40,49 +38,18 @@ from headrace.roles import cluster_options, controllers, process
 from headrace.roles.aggregation import ReadsServer
 from headrace.roles.certificates import CertificateKeeper, ServedCertificate
 from headrace.roles.client_tools import cluster_tools
+from headrace.roles.followed import KINDS, SCOPES, WORKED_ON
 from headrace.roles.keys import installation_key
 from headrace.roles.monitoring import Metrics, Readiness, Requests, monitoring_app
 from headrace.roles.prerequisites import await_kinds, own_name
 from headrace.roles.projects import Projects
 from headrace.roles.serving import Server, bind
 from headrace.roles.web_options import PLAIN_OPTIONS
-from headrace.spec.kind import Kind, Ref
-from headrace.spec.kinds import (
-    CONFIG_MAP,
-    DAEMON_SET,
-    DATA_LOAD,
-    DATA_PROCESS,
-    DATASET,
-    HEADRACE_KINDS,
-    PERSISTENT_VOLUME_CLAIM,
-    PLUGIN_KINDS,
-    SECRET,
-    THIN_RUNTIME,
-    THIN_RUNTIME_PROFILE,
-    TRAIN_JOB,
-)
+from headrace.spec.kind import Ref
 from headrace.spec.names import PROJECT_LABEL
 from headrace.telemetry import logger
 
 LEDGER_AWAY = "ledger.away"
-
-KINDS: tuple[Kind[Any], ...] = (
-    *(DATASET, THIN_RUNTIME, THIN_RUNTIME_PROFILE, DATA_LOAD, DATA_PROCESS),
-    *(*HEADRACE_KINDS, *PLUGIN_KINDS),
-)
-"""What a cluster must have been taught."""
-
-SCOPES: Mapping[Kind[Any], EachNamespace] = {
-    kind: EachNamespace(PROJECT_LABEL) for kind in (SECRET, CONFIG_MAP, DAEMON_SET)
-}
-"""Nobody reads the Secrets of a whole cluster: only namespaces that are projects are followed."""
-
-WORKED_ON: Mapping[Kind[Any], InNamespaces] = {
-    kind: InNamespaces(PROJECT_LABEL)
-    for kind in (DATASET, THIN_RUNTIME, DATA_LOAD, DATA_PROCESS, TRAIN_JOB, PERSISTENT_VOLUME_CLAIM)
-}
-"""What is in other namespaces is nothing to work on: there is no right to. That is said by the policy
-`headrace-projects` to whoever writes it."""
 
 _LEDGER_AGAIN_S = 5.0
 

@@ -12,8 +12,9 @@ from headrace.api.code import CodeStore
 from headrace.clock import Clock
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Controller, Runnable, owned_by
-from headrace.cluster.events import Recorder
+from headrace.cluster.events import Outbox, Recorder
 from headrace.cluster.protocol import Cluster
+from headrace.data.act import TellEvent
 from headrace.data.client import ClientTools
 from headrace.data.modes.mode import Capabilities
 from headrace.data.nodemounts.reconciler import NodeMounts
@@ -78,10 +79,13 @@ def build(
     resolver = Resolver(cache, observer)
     data = DataPlane(resolver, capabilities)
     workloads = Workloads(cluster, cache, data, clock, events)
+    outbox = Outbox(Recorder(cluster, "headrace-data", clock=clock))
+    probes = ProbeSettings(image=probe_image or HOST_IMAGE)
     return Parts(
         runnables=[
-            *_data(cluster, cache, observer, capabilities, clock, ProbeSettings(image=probe_image or HOST_IMAGE)),
-            *(_node_clients(cluster, cache, observer, capabilities, clock) if serves_nodes else ()),
+            outbox,
+            *_data(cluster, cache, observer, capabilities, clock, outbox.event, probes),
+            *(_node_clients(cluster, cache, observer, capabilities, clock, outbox.event) if serves_nodes else ()),
             *Pools(cluster, cache, clock).controllers(),
             *_jobs(cluster, cache, data, workloads, clock, events, code.source),
             _metering(cluster, cache, ledger),
@@ -99,26 +103,30 @@ def _data(
     observer: DatasetObserver,
     capabilities: Capabilities,
     clock: Clock,
+    tell: TellEvent,
     probes: ProbeSettings,
 ) -> list[Runnable]:
     """Return what turns labelled claims into verified datasets."""
-    tell = Recorder(cluster, "headrace-data", clock=clock).event
     verifier = Verifier(
         cluster, cache, observer, tell, clock, capabilities_of=lambda _pool: capabilities, settings=probes
     )
     return [
         wrapper_controller(cluster, cache, tell, clock),
-        runtime_controller(cluster, cache, observer, tell, clock),
+        runtime_controller(cluster, cache, observer, tell, clock, further=verifier.begin),
         verifier.controller(),
         *operation_controllers(cluster, cache, tell, clock),
     ]
 
 
 def _node_clients(
-    cluster: Cluster, cache: Cache, observer: DatasetObserver, capabilities: Capabilities, clock: Clock
+    cluster: Cluster,
+    cache: Cache,
+    observer: DatasetObserver,
+    capabilities: Capabilities,
+    clock: Clock,
+    tell: TellEvent,
 ) -> list[Runnable]:
     """Return what runs the clients that nodes' volume drivers ask for."""
-    tell = Recorder(cluster, "headrace-data", clock=clock).event
     return [NodeMounts(cluster, cache, observer, tell, clock, capabilities=capabilities).controller()]
 
 

@@ -190,6 +190,21 @@ async def test_proxies_are_not_used_for_this_machine(
         await remote.get(CONFIG_MAP, REF)
 
 
+async def test_a_proxy_is_used_for_others_unless_it_is_not_for_them(
+    server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    server.answers(200, OBJECT)
+    path = write_kubeconfig(tmp_path, {"server": "http://cluster.invalid"}, {})
+    async with RemoteCluster.from_kubeconfig(path) as remote:
+        await remote.get(CONFIG_MAP, REF)
+    assert server.last.head.startswith(b"GET http://cluster.invalid/api/v1/")
+    monkeypatch.setenv("NO_PROXY", "cluster.invalid")
+    async with RemoteCluster.from_kubeconfig(path) as remote:
+        with pytest.raises(Unavailable, match="cannot be reached"):
+            await remote.get(CONFIG_MAP, REF)
+
+
 def test_kubeconfigs_that_cannot_be_used(tmp_path: Path) -> None:
     with pytest.raises(InvalidSpec, match="cannot be used"):
         from_kubeconfig(tmp_path / "none")

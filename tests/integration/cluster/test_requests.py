@@ -259,3 +259,11 @@ async def test_warnings_reach_whoever_wants_them(server: Any) -> None:
     async with RemoteCluster(client, on_warning=warnings.append) as remote:
         await remote.get(CONFIG_MAP, REF)
     assert warnings == ['unknown field "spec.x"', "v1beta1 is deprecated"]
+
+
+async def test_a_warning_is_logged_once(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    server.answers(200, OBJECT, warning='299 - "v1beta1 is deprecated"')
+    async with RemoteCluster(Connection(server=server.url).open()) as remote:
+        for _ in range(3):
+            await remote.get(CONFIG_MAP, REF)
+    assert capsys.readouterr().out.count("v1beta1 is deprecated") == 1

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from headrace.clock import FakeClock
-from headrace.cluster.events import Recorder
+from headrace.cluster.events import Outbox, Recorder
 from headrace.cluster.fake import FakeCluster
 from headrace.errors import Denied, Unavailable
 from headrace.spec.kind import Doc
@@ -112,3 +114,27 @@ async def test_long_messages_are_cut_within_a_character(fake: FakeCluster, recor
     await recorder.event(pod, "Normal", "Placed", "ü" * 1000)
     (event,) = await events(fake)
     assert event.view.message == "ü" * 512
+
+
+async def test_an_outbox_records_in_order_and_holds_nobody_up(
+    fake: FakeCluster, recorder: Recorder, pod: Doc[Any]
+) -> None:
+    outbox = Outbox(recorder)
+    for number in range(3):
+        await outbox.event(pod, "Normal", "Said", f"Number {number}.")
+    assert await events(fake) == []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(outbox.run)
+        with anyio.fail_after(5):
+            while len(await events(fake)) < 3:
+                await anyio.lowlevel.checkpoint()
+        tasks.cancel_scope.cancel()
+    said = sorted(await events(fake), key=lambda event: int(event.version))
+    assert [event.raw["message"] for event in said] == [f"Number {number}." for number in range(3)]
+
+
+async def test_what_an_outbox_cannot_hold_is_dropped_and_raises_nothing(recorder: Recorder, pod: Doc[Any]) -> None:
+    outbox = Outbox(recorder)
+    for number in range(1100):
+        await outbox.event(pod, "Normal", "Said", f"Number {number}.")
+    assert len(outbox._waiting) == 1000

@@ -70,7 +70,7 @@ class World:
         arguments = (self.cluster, self.cache)
         self.controllers = [
             wrapper_controller(*arguments, tell, self.cluster.clock),
-            runtime_controller(*arguments, self.observer, tell, self.cluster.clock),
+            runtime_controller(*arguments, self.observer, tell, self.cluster.clock, further=verifier.begin),
             verifier.controller(),
             *operation_controllers(*arguments, tell, self.cluster.clock),
         ]

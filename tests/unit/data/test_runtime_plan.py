@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from typing import Any
 
 import pytest
 
-from headrace.data.act import Action, Create, Delete, Patch, Tell
+from headrace.data.act import Action, Create, Delete, Patch, Plan, Tell
 from headrace.data.runtime.judge import Parts, judge
-from headrace.data.runtime.plan import Observed, plan
+from headrace.data.runtime.plan import TOGETHER_WITHIN_S, Observed, plan
 from headrace.data.runtime.volume import claim_body, volume_body, volume_name
 from headrace.data.wrapper.objects import dataset_name
 from headrace.spec.conditions import find_condition
@@ -288,8 +289,32 @@ def test_a_deleted_dataset_leaves_what_is_not_its_own(make: Any) -> None:
     assert of(actions, Patch, "Dataset")
 
 
+def test_one_that_was_just_made_is_given_time_for_the_other(make: Any) -> None:
+    alone = Observed(parts=plain(make, runtime=None))
+    decided = plan(alone, make.now)
+    assert decided.again_after_s == TOGETHER_WITHIN_S
+    (hold,) = decided.actions
+    assert isinstance(hold, Patch)
+    assert "finalizers" in hold.body["metadata"]
+    later = plan(alone, make.now + dt.timedelta(seconds=TOGETHER_WITHIN_S))
+    assert status_of(later.actions, "Dataset")["phase"] == "NotBound"
+    assert later.again_after_s is None
+    known = make.dataset(status={"conditions": [{"type": "Ready", "status": "True"}]})
+    lost = plan(Observed(parts=plain(make, dataset=known, runtime=None)), make.now)
+    assert status_of(lost.actions, "Dataset")["phase"] == "NotBound", "its runtime was there and is gone"
+    runtime = Observed(runtime=make.runtime())
+    assert plan(runtime, make.now) == Plan((), TOGETHER_WITHIN_S)
+
+
+def test_good_news_of_a_wrapped_dataset_is_told_of_its_claim(make: Any) -> None:
+    for profile, told in ((make.profile(), []), (None, ["Warning"])):
+        observed = Observed(parts=wrapped(make, profile=profile), runtime=make.wrapped_runtime())
+        actions = plan(observed, make.now).actions
+        assert [action.severity for action in actions if isinstance(action, Tell)] == told
+
+
 def test_a_runtime_alone_says_what_it_misses(make: Any) -> None:
-    actions = plan(Observed(runtime=make.runtime()), make.now).actions
+    actions = plan(Observed(runtime=make.runtime()), make.now + dt.timedelta(seconds=TOGETHER_WITHIN_S)).actions
     said = find_condition(status_of(actions, "ThinRuntime")["conditions"], "Ready")
     assert said is not None
     assert said["reason"] == "DatasetNotFound"

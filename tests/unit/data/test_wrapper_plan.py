@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import Any
 
 import pytest
 
-from headrace.data.act import Action, Create, Delete, Patch, Tell
+from headrace.data.act import Action, Create, Delete, Patch, Plan, Tell
 from headrace.data.wrapper.objects import dataset_name
-from headrace.data.wrapper.plan import Observed, plan
+from headrace.data.wrapper.plan import SAID_AFTER_S, Observed, plan
 from headrace.ids import is_dns_1035_label
 from headrace.spec.conditions import find_condition
 from headrace.spec.kind import Doc, Json
@@ -42,7 +43,8 @@ def test_names_of_different_claims_differ() -> None:
 
 
 def test_a_labelled_claim_gets_both(make: Any) -> None:
-    actions = plan(Observed(claim=make.claim()), make.now).actions
+    decided = plan(Observed(claim=make.claim()), make.now)
+    actions = decided.actions
     runtime, dataset = (a.body for a in actions if isinstance(a, Create))
     assert dataset["spec"] == {
         "mounts": [{"mountPoint": "pvc://starfs", "name": "starfs", "path": "/"}],
@@ -56,6 +58,14 @@ def test_a_labelled_claim_gets_both(make: Any) -> None:
         assert body["metadata"]["labels"] == {"headrace.io/wraps": "persistentvolumeclaim-starfs"}
         owner = body["metadata"]["ownerReferences"][0]
         assert (owner["kind"], owner["uid"]) == ("PersistentVolumeClaim", "persistentvolumeclaim-starfs")
+    assert len(actions) == 2
+    assert decided.again_after_s == SAID_AFTER_S
+
+
+def test_that_it_is_being_wrapped_is_said_when_that_takes_long(make: Any) -> None:
+    observed = Observed(claim=make.claim(), dataset=make.wrapped(), runtime=make.wrapped_runtime())
+    assert plan(observed, make.now) == Plan((), SAID_AFTER_S)
+    actions = plan(observed, make.now + dt.timedelta(seconds=SAID_AFTER_S)).actions
     assert condition_of(actions)["reason"] == "Wrapping"
     assert not kinds(actions, Tell)
 
@@ -135,7 +145,8 @@ def test_the_claim_says_whether_its_data_was_really_listed(
 
 def test_other_conditions_of_the_claim_stay(make: Any) -> None:
     claim = make.claim(status={"conditions": [{"type": "Resizing", "status": "True"}]})
-    patch = next(a for a in plan(Observed(claim=claim), make.now).actions if isinstance(a, Patch))
+    observed = Observed(claim=claim, dataset=make.wrapped(status=ready()), runtime=make.wrapped_runtime())
+    patch = next(a for a in plan(observed, make.now).actions if isinstance(a, Patch))
     assert find_condition(patch.body["status"]["conditions"], "Resizing")
     assert patch.body["metadata"] == {"resourceVersion": "7"}
 

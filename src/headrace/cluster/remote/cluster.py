@@ -64,10 +64,23 @@ Reading = Callable[[msgspec.Raw], Json]
 """From an object's JSON to as much of it as a process keeps. What parts of different objects are equal may be shared."""
 
 
-def _log_warning(text: str) -> None:
-    from headrace.telemetry import logger  # 0.1 s that a command which prints its warnings need not pay
+_REMEMBERED = 256
 
-    logger(component="cluster.remote").info(WARNED, text=text)
+
+def _logging() -> Callable[[str], None]:
+    """Return what logs each warning once: a server says the same with every write of an object."""
+    said: set[str] = set()
+
+    def log(text: str) -> None:
+        from headrace.telemetry import logger  # 0.1 s that a command which prints its warnings need not pay
+
+        if text not in said:
+            if len(said) >= _REMEMBERED:
+                said.clear()
+            said.add(text)
+            logger(component="cluster.remote").info(WARNED, text=text)
+
+    return log
 
 
 class RemoteCluster:
@@ -80,7 +93,8 @@ class RemoteCluster:
     Args:
         client: from `connection.Connection.open`.
         namespace: what the credential's owner works in by default; only for callers to look at.
-        on_warning: is given each warning of the server, such as a deprecated or misspelt field; logged by default.
+        on_warning: is given each warning of the server, such as a deprecated or misspelt field; by default each is logged
+            once.
         readings: how objects of lists and watches are read, by kind; whole by default.
     """
 
@@ -94,7 +108,7 @@ class RemoteCluster:
     ) -> None:
         self.namespace = namespace
         self._readings = readings or {}
-        self._http = Transport(client, on_warning or _log_warning)
+        self._http = Transport(client, on_warning or _logging())
 
     @property
     def requests(self) -> Mapping[tuple[str, str, int], int]:

@@ -12,6 +12,7 @@ import os
 import socket
 import ssl
 import tempfile
+import urllib.request
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ import anyio
 import httpx2
 import msgspec
 
+from headrace.cluster.remote.pipes import Pipes
 from headrace.errors import Denied, InvalidSpec, Unsupported
 from headrace.spec.kind import Json
 
@@ -136,9 +138,11 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     auth: Any = None  # httpx2.Auth
     agent: str = "headrace"
 
-    def transport(self) -> httpx2.AsyncHTTPTransport:
+    def transport(self) -> Pipes:
         """Return what keeps connections to the server."""
-        return httpx2.AsyncHTTPTransport(verify=self.tls, limits=_LIMITS, socket_options=_SOCKET_OPTIONS)
+        tls = self.tls if isinstance(self.tls, ssl.SSLContext) else httpx2.create_ssl_context(self.tls)
+        other = httpx2.AsyncHTTPTransport(verify=tls, limits=_LIMITS, socket_options=_SOCKET_OPTIONS)
+        return Pipes(tls, _SOCKET_OPTIONS, other)
 
     def open(self, transport: httpx2.AsyncBaseTransport | None = None) -> httpx2.AsyncClient:
         """Return a client that keeps its connections. Proxies of the environment are used, but never to this machine.
@@ -146,7 +150,10 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             transport: what carries its requests, such as one whose credential is renewed; its own by default.
         """
-        is_near = _is_loopback(httpx2.URL(self.server).host)
+        url = httpx2.URL(self.server)
+        is_near = _is_loopback(url.host)
+        if transport is None and (is_near or not _has_proxy(url)):
+            transport = self.transport()  # httpx2 looks for proxies only where it has its own
         return httpx2.AsyncClient(
             base_url=self.server,
             auth=self.auth,
@@ -155,7 +162,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
             verify=self.tls,
             trust_env=not is_near,
             limits=_LIMITS,
-            transport=transport or self.transport(),
+            transport=transport,
             event_hooks={"response": [_read_refusals]},
         )
 
@@ -164,6 +171,12 @@ async def _read_refusals(response: httpx2.Response) -> None:
     """Read the Status of a refusal while it can be read: a stream, or a refused upgrade, is closed before we see it."""
     if response.status_code >= 400:
         await response.aread()
+
+
+def _has_proxy(url: httpx2.URL) -> bool:
+    proxies = urllib.request.getproxies_environment()
+    is_exempt = urllib.request.proxy_bypass_environment(url.host, proxies)  # type: ignore[attr-defined] # typeshed lacks it
+    return bool(proxies.keys() & {url.scheme, "all"}) and not is_exempt
 
 
 def _is_loopback(host: str) -> bool:

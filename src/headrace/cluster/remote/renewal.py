@@ -11,6 +11,7 @@ from collections.abc import Callable
 import httpx2
 
 from headrace.cluster.remote.connection import Connection
+from headrace.cluster.remote.pipes import Pipes
 
 
 class RenewableTransport(httpx2.AsyncBaseTransport):
@@ -23,7 +24,7 @@ class RenewableTransport(httpx2.AsyncBaseTransport):
     def __init__(self, connection: Callable[[], Connection]) -> None:
         self._connection = connection
         self._current = connection().transport()
-        self._former: list[httpx2.AsyncHTTPTransport] = []
+        self._former: list[Pipes] = []
 
     async def renew(self) -> None:
         """Use the credential as it is now. Streams on connections from before the last renewal end."""

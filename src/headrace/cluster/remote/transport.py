@@ -14,6 +14,7 @@ import msgspec
 
 from headrace.cluster.remote.answers import failures_translated, refusal
 from headrace.cluster.remote.connection import CONNECT_TIMEOUT_S
+from headrace.cluster.remote.pipes import WHOLE
 from headrace.spec.kind import Json
 
 TIMEOUT_S = 30.0
@@ -33,6 +34,8 @@ class Transport:
 
     def __init__(self, client: httpx2.AsyncClient, on_warning: Callable[[str], None]) -> None:
         self.client = client
+        self._base = str(client.base_url).rstrip("/")
+        self._headers = {name: value for name, value in client.headers.items() if name.lower() != "connection"}
         self.on_warning = on_warning
         self.requests: Counter[tuple[str, str, int]] = Counter()
 
@@ -53,8 +56,21 @@ class Transport:
         if content is not None:
             headers["Content-Type"] = content_type
         with self.translating(f"{method} {path}", timeout_s), anyio.fail_after(timeout_s):
-            response = await self.client.request(method, path, params=_given(query), content=content, headers=headers)
+            response = await self.client.send(self._request(method, path, _given(query), content, headers))
         return self._checked(response, path)
+
+    def _request(
+        self, method: str, path: str, query: Mapping[str, Any], content: bytes | None, headers: Mapping[str, str]
+    ) -> httpx2.Request:
+        """Return what `client.build_request` would, which merges and so parses the URL three times: 0.1 ms of CPU."""
+        all_headers = {**self._headers, **headers}
+        url = f"{self._base}{path}"
+        extensions = {WHOLE: True}
+        if query:
+            return httpx2.Request(
+                method, url, params=query, headers=all_headers, content=content, extensions=extensions
+            )
+        return httpx2.Request(method, url, headers=all_headers, content=content, extensions=extensions)
 
     async def call(self, method: str, path: str, **options: Any) -> Json:
         """Send a request and return the object that is answered."""
@@ -90,12 +106,13 @@ class Transport:
 
     def translating(self, what: str, timeout_s: float) -> Any:
         """Return the context in which what goes wrong with the connection becomes Unavailable."""
-        return failures_translated(str(self.client.base_url).rstrip("/"), what, timeout_s)
+        return failures_translated(self._base, what, timeout_s)
 
     def _checked(self, response: httpx2.Response, path: str) -> httpx2.Response:
         self.requests[response.request.method, resource_of(path), response.status_code] += 1
-        for text in _WARNING.findall(",".join(response.headers.get_list("warning"))):
-            self.on_warning(re.sub(r"\\(.)", r"\1", text))
+        if "warning" in response.headers:
+            for text in _WARNING.findall(",".join(response.headers.get_list("warning"))):
+                self.on_warning(re.sub(r"\\(.)", r"\1", text))
         if response.status_code >= 400:
             raise refusal(response)
         return response

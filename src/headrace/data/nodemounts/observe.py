@@ -43,23 +43,29 @@ class MountObserver:
         self._claims = cache.reader(PERSISTENT_VOLUME_CLAIM)
         self._volumes = cache.reader(PERSISTENT_VOLUME)
 
+    def concerns(self, ref: Ref) -> bool:
+        """Tell whether nodes ask for a Dataset, or did; of most nobody asks for anything."""
+        return bool(self._mounts.by_index(_OF_DATASET, str(ref))) or any(self._daemons_of(ref).values())
+
     def observe(self, ref: Ref) -> Observed:
         """Return what there is for one Dataset."""
         parts = self._datasets.parts(ref)
         verdict = judge(parts) if parts is not None else None
-        names = {read_only: Ref(ref.namespace, daemon_name(ref, read_only=read_only)) for read_only in (True, False)}
-        daemons = {read_only: self._daemons.get(name) for read_only, name in names.items()}
         return Observed(
             ref=ref,
             dataset=parts.dataset if parts is not None else None,
             resolved=verdict.resolved if verdict is not None else None,
             why_not=f"Dataset {ref} cannot be mounted: {verdict.message}" if verdict is not None else "",
             mounts=tuple(self._mounts.by_index(_OF_DATASET, str(ref))),
-            daemons={read_only: daemon for read_only, daemon in daemons.items() if daemon is not None},
+            daemons={read_only: daemon for read_only, daemon in self._daemons_of(ref).items() if daemon is not None},
             pods=tuple(self._pods.by_index(_OF_DATASET, str(ref))),
             nodes=frozenset(node.name for node in self._nodes.list()),
             users=frozenset(self._users(ref)),
         )
+
+    def _daemons_of(self, ref: Ref) -> dict[bool, Doc[Any] | None]:
+        names = {read_only: Ref(ref.namespace, daemon_name(ref, read_only=read_only)) for read_only in (True, False)}
+        return {read_only: self._daemons.get(name) for read_only, name in names.items()}
 
     def _users(self, ref: Ref) -> Iterator[str]:
         """Yield the nodes with a pod that mounts the Dataset by a claim, which must be of its own namespace."""

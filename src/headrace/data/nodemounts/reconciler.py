@@ -81,9 +81,9 @@ class NodeMounts:
 
     async def reconcile(self, ref: Ref) -> Result:
         """Look once."""
-        observed = self._observer.observe(ref)
-        if not observed.mounts and not observed.daemons:
+        if not self._observer.concerns(ref):
             return Result()
+        observed = self._observer.observe(ref)
         observed = replace(observed, evidence=await self._evidence(observed))
         decided = plan(observed, self._clock.now(), self._capabilities)
         await perform(decided, self._cluster, self._cache, self._tell)

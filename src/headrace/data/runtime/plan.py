@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace.data.act import Action, Create, Delete, Patch, Plan, Severity, Tell
-from headrace.data.conditions import BOUND, READY, UNSUPPORTED, status_patch
+from headrace.data.conditions import BOUND, READY, UNSUPPORTED, is_younger, status_patch
 from headrace.data.runtime.assemble import config_map_name, is_wrapped
 from headrace.data.runtime.config import ClientConfig, access_modes
 from headrace.data.runtime.judge import Parts, Verdict, judge
@@ -30,6 +30,7 @@ from headrace.spec.names import (
 from headrace.spec.validation.unsupported import unsupported
 
 _NAMES_SHOWN = 5
+TOGETHER_WITHIN_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +56,8 @@ def plan(observed: Observed, now: dt.datetime) -> Plan:
     """Return what brings everything in line with the specs, and the statuses with what is there."""
     actions: list[Action] = []
     parts = observed.parts
+    if _waits_for_other(observed, now):
+        return Plan(tuple(_hold(parts.dataset, DATASET_FINALIZER)) if parts is not None else (), TOGETHER_WITHIN_S)
     if parts is None:
         actions += _orphaned_runtime(observed, now)
     elif parts.dataset.is_deleting:
@@ -64,6 +67,21 @@ def plan(observed: Observed, now: dt.datetime) -> Plan:
     if observed.runtime is not None and observed.runtime.is_deleting and not observed.users:
         actions += _drop_finalizer(observed.runtime, THIN_RUNTIME_FINALIZER)
     return Plan(tuple(actions))
+
+
+def _waits_for_other(observed: Observed, now: dt.datetime) -> bool:
+    """Tell whether one of the two was just made and the other not yet: they come one after the other, from one file.
+
+    What would be said of it, in a status and a warning, would be over a moment later.
+    """
+    dataset, runtime = observed.parts and observed.parts.dataset, observed.runtime
+    alone = dataset or runtime if dataset is None or runtime is None else None
+    return (
+        alone is not None
+        and not alone.is_deleting
+        and find_condition(alone, READY) is None
+        and is_younger(alone, TOGETHER_WITHIN_S, now)
+    )
 
 
 def _keep(observed: Observed, parts: Parts, now: dt.datetime) -> Iterator[Action]:
@@ -167,7 +185,8 @@ def _written(doc: Doc[Any], wanted: Json) -> Iterator[Action]:
     before, after = find_condition(doc, READY) or {}, find_condition(wanted["conditions"], READY) or {}
     if any(before.get(key) != after.get(key) for key in ("status", "reason", "message")):
         severity: Severity = "Warning" if after["status"] == "False" else "Normal"
-        yield Tell(doc, severity, after["reason"], after["message"])
+        if severity == "Warning" or not is_wrapped(doc.raw):  # good news of a wrapped one is told of its claim
+            yield Tell(doc, severity, after["reason"], after["message"])
 
 
 def _fixed(observed: Observed, dataset: Doc[Any]) -> list[str]:

@@ -12,7 +12,7 @@ from headrace.clock import Clock
 from headrace.cluster.cache import Cache
 from headrace.cluster.controller import Controller, Result
 from headrace.cluster.protocol import Cluster, Scope
-from headrace.data.act import TellEvent, perform
+from headrace.data.act import Plan, TellEvent, perform
 from headrace.data.conditions import BOUND
 from headrace.data.modes.catalogue import NATIVE
 from headrace.data.modes.mode import Capabilities
@@ -97,14 +97,23 @@ class Verifier:
         await perform(decided, self._cluster, self._cache, self._tell)
         return Result(decided.again_after_s)
 
-    def observe(self, ref: Ref) -> Observed:
-        """Return the Dataset and its probes as the cache has them."""
+    def begin(self, dataset: Doc[Any]) -> Plan:
+        """Return what to do about a Dataset as it is about to be; nothing where probes are on their way already."""
+        observed = self.observe(dataset.ref, dataset)
+        if observed.resolved is None or observed.pods:
+            return Plan()
+        return plan(observed, self._clock.now(), self._settings, self._capabilities_of)
+
+    def observe(self, ref: Ref, dataset: Doc[Any] | None = None) -> Observed:
+        """Return the Dataset, or what is given for it, and its probes as the cache has them."""
         pods = tuple(sorted(self._pods.by_index(_PROBES, str(ref)), key=lambda pod: pod.name))
+        dataset = dataset or self._datasets.get(ref)
+        if dataset is None or dataset.status.get("phase") != BOUND:
+            return Observed(dataset=dataset, pods=pods)
         parts = self._observer.parts(ref)
-        if parts is None:
-            return Observed(dataset=None, pods=pods)
-        dataset, verdict = parts.dataset, judge(parts)
-        if verdict.resolved is None or verdict.config is None or dataset.status.get("phase") != BOUND:
+        assert parts is not None
+        verdict = judge(parts)
+        if verdict.resolved is None or verdict.config is None:
             return Observed(dataset=dataset, pods=pods)
         allowed = allowed_pools(dataset, *parts.claims.values())
         pools = [pool for pool in self._pools.list() if allowed is None or pool.name in allowed]

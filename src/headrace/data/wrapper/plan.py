@@ -18,6 +18,7 @@ from headrace.data.conditions import (
     CLAIM_MOUNT_VERIFIED,
     MOUNT_VERIFIED,
     READY,
+    is_younger,
     nearest_first,
 )
 from headrace.data.wrapper import objects
@@ -25,6 +26,9 @@ from headrace.spec.conditions import Status, find_condition, set_condition, with
 from headrace.spec.kind import Doc
 from headrace.spec.kinds import DATASET, PERSISTENT_VOLUME_CLAIM, THIN_RUNTIME
 from headrace.spec.names import RUNTIME_PROFILE_LABEL
+
+WRAPPING = "Wrapping"
+SAID_AFTER_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,16 @@ def plan(observed: Observed, now: dt.datetime) -> Plan:
     if refusal is not None:
         return Plan((*_unwrap(observed), *_report(claim, refusal, now)))
     verdict, actions = _wrap(observed, claim, profile)
+    if verdict.reason == WRAPPING and _is_just_begun(observed, claim, now):
+        return Plan(tuple(actions), SAID_AFTER_S)
     return Plan((*actions, *_report(claim, verdict, now, _mounting(observed.dataset, claim))))
+
+
+def _is_just_begun(observed: Observed, claim: Doc[Any], now: dt.datetime) -> bool:
+    """Tell whether wrapping began a moment ago: it takes less time than saying so would."""
+    dataset = observed.dataset
+    is_new = dataset is None or is_younger(dataset, SAID_AFTER_S, now)
+    return is_new and find_condition(claim, CLAIM_DATASET_READY) is None
 
 
 def _refusal(observed: Observed, claim: Doc[Any], profile: str) -> _Verdict | None:
@@ -130,7 +143,7 @@ def _readiness(dataset: Doc[Any] | None, *, settled: bool) -> _Verdict:
     """Return what the Dataset says of itself, if it has looked since the last change."""
     condition = find_condition(dataset, READY)
     if dataset is None or condition is None or not settled:
-        return _Verdict("Unknown", "Wrapping", "Dataset and ThinRuntime are being set up.")
+        return _Verdict("Unknown", WRAPPING, "Dataset and ThinRuntime are being set up.")
     return _Verdict(condition["status"], condition.get("reason", ""), condition.get("message", ""))
 
 
@@ -158,7 +171,7 @@ def _report(claim: Doc[Any], verdict: _Verdict, now: dt.datetime, mounting: _Ver
     """Set the conditions and say them as events, but only where they say something new."""
     before = claim.status.get("conditions") or []
     after = set_condition(before, CLAIM_DATASET_READY, verdict.status, verdict.reason, verdict.message, now)
-    told = [verdict] if after != before and verdict.reason != "Wrapping" else []
+    told = [verdict] if after != before and verdict.reason != WRAPPING else []
     if mounting is None:
         after = without_condition(after, CLAIM_MOUNT_VERIFIED)
     else:
