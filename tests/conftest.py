@@ -4,10 +4,12 @@ the choice of a real Kubernetes."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
 from tests.installation import Installation, installed
+from tests.interruption import interruptible
 from tests.kubernetes.fixtures import bare_kubernetes, busybox, kubernetes, kubernetes_node, own_kubernetes
 
 __all__ = ["bare_kubernetes", "busybox", "kubernetes", "kubernetes_node", "own_kubernetes"]
@@ -20,6 +22,12 @@ settings.load_profile("headrace")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with installed(tmp_path_factory.mktemp("i")) as made:
         yield made
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    ends = ExitStack()
+    ends.enter_context(interruptible())
+    config.add_cleanup(ends.close)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

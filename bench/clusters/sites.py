@@ -21,7 +21,7 @@ from bench.clusters.calls import Caller
 from tests.kubernetes import objects, roles
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster.control import API_SERVER
-from tests.kubernetes.cluster.own import OwnCluster
+from tests.kubernetes.cluster.temporary import temporary
 from tests.kubernetes.fixtures import define
 from tests.kubernetes.roles import Role, apply
 from tests.storage import free_ports
@@ -57,7 +57,7 @@ class Site:
 
     def caller(self) -> Caller:
         """Return a new connection of the administrator's."""
-        return Caller(self.access.url, self.access._tls, self.access.token)
+        return Caller(self.access.url, self.access.tls, self.access.token)
 
     def metric(self, role: str, name: str) -> dict[str, float]:
         """Return the samples of one of our process' metrics, by their labels as they are written."""
@@ -80,14 +80,9 @@ def own_cluster(directory: Path) -> Iterator[tuple[Access, Mapping[str, psutil.P
     if given := os.environ.get("KUBECONFIG"):
         yield Access(Path(given)), {}
         return
-    cluster = OwnCluster(directory / "cluster")
-    try:
+    with temporary(directory / "cluster") as cluster:
         cluster.start()
-        server = cluster._processes.find(API_SERVER)
-        assert server is not None
-        yield Access(cluster.kubeconfig), {"API server": server}
-    finally:
-        cluster.stop()
+        yield Access(cluster.kubeconfig), {"API server": cluster.control_process(API_SERVER)}
 
 
 @contextmanager
