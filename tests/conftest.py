@@ -11,6 +11,7 @@ from hypothesis import settings
 from tests.installation import Installation, installed
 from tests.interruption import interruptible
 from tests.kubernetes.fixtures import bare_kubernetes, busybox, kubernetes, kubernetes_node, own_kubernetes
+from tests.workers import Controller, Worker
 
 __all__ = ["bare_kubernetes", "busybox", "kubernetes", "kubernetes_node", "own_kubernetes"]
 
@@ -28,6 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
     ends = ExitStack()
     ends.enter_context(interruptible())
     config.add_cleanup(ends.close)
+    config.pluginmanager.register(Worker() if hasattr(config, "workerinput") else Controller())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
