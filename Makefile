@@ -4,6 +4,7 @@
 
 VENV = .venv
 BIN = $(VENV)/bin
+WORKERS = 2
 
 # On this machine; `make demo KUBECONFIG=FILE` on the cluster of FILE. A KUBECONFIG of the environment is make's variable
 # too, and perhaps a cluster that people work with: only what stands on the command line, and so in MAKEFLAGS, is meant.
@@ -11,8 +12,9 @@ demo: $(VENV)/.demo
 	@case " $$MAKEFLAGS" in *" KUBECONFIG="*) set -- --kubeconfig "$(KUBECONFIG)";; esac; \
 	PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/digits/demo.sh "$$@"
 
+# Each file's tests run in one process, in order; WORKERS=0 runs all of them in pytest's own.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q --numprocesses $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 # On the cluster of KUBECONFIG, else on one made for the run (Go; root for a node).
 test-kubernetes: $(VENV)/.dev

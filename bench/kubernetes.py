@@ -23,6 +23,7 @@ from pathlib import Path
 from bench.clusters import datasets, injection, sites, storm
 from bench.clusters.figures import Row
 from bench.clusters.sites import Site
+from tests.interruption import interruptible
 
 RESULTS = Path(__file__).parent / "results" / "kubernetes.json"
 PARTS = ("injection", "datasets", "claims", "storm", "embedded")
@@ -104,7 +105,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas")
     given = parser.parse_args()
     load = os.getloadavg()
-    with _directory() as directory:
+    with interruptible(), _directory() as directory:
         report(list(run(given, directory)), load, given)
 
 

@@ -4,11 +4,14 @@ the choice of a real Kubernetes."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 from hypothesis import settings
 from tests.installation import Installation, installed
+from tests.interruption import interruptible
 from tests.kubernetes.fixtures import bare_kubernetes, busybox, kubernetes, kubernetes_node, own_kubernetes
+from tests.workers import Controller, Worker
 
 __all__ = ["bare_kubernetes", "busybox", "kubernetes", "kubernetes_node", "own_kubernetes"]
 
@@ -20,6 +23,13 @@ settings.load_profile("headrace")
 def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     with installed(tmp_path_factory.mktemp("i")) as made:
         yield made
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    ends = ExitStack()
+    ends.enter_context(interruptible())
+    config.add_cleanup(ends.close)
+    config.pluginmanager.register(Worker() if hasattr(config, "workerinput") else Controller())
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+from tests.interruption import uninterrupted
 
 I = TypeVar("I", bound="Installation")  # noqa: E741
 HEADRACE = [str(Path(sys.executable).parent / "headrace")]
@@ -84,7 +85,8 @@ def ending(made: I) -> Iterator[I]:
     try:
         yield made
     finally:
-        made.run("down", check=False)
+        with uninterrupted():
+            made.run("down", check=False)
         left = made.processes()
         for process in left:
             process.kill()

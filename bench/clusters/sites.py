@@ -21,7 +21,7 @@ from bench.clusters.calls import Caller
 from tests.kubernetes import objects, roles
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster.control import API_SERVER, CONTROLLERS, ETCD
-from tests.kubernetes.cluster.own import OwnCluster
+from tests.kubernetes.cluster.temporary import temporary
 from tests.kubernetes.fixtures import define
 from tests.kubernetes.roles import Role, apply
 from tests.storage import free_ports
@@ -37,7 +37,7 @@ PROFILE, CLOUD = "bench", "bench-cloud"
 NOT_ASKED = "bench.headrace.io/not-asked"
 """A label of pods about which the API server does not ask our webhooks: what everything else is compared with."""
 BIN = Path(sys.executable).parent
-_NAMES = {API_SERVER: "API server"}
+_THEIRS = {"API server": API_SERVER, ETCD: ETCD, CONTROLLERS: CONTROLLERS}
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Site:
 
     def caller(self) -> Caller:
         """Return a new connection of the administrator's."""
-        return Caller(self.access.url, self.access._tls, self.access.token)
+        return Caller(self.access.url, self.access.tls, self.access.token)
 
     def metric(self, role: str, name: str) -> dict[str, float]:
         """Return the samples of one of our process' metrics, by their labels as they are written."""
@@ -81,14 +81,9 @@ def own_cluster(directory: Path) -> Iterator[tuple[Access, Mapping[str, psutil.P
     if given := os.environ.get("KUBECONFIG"):
         yield Access(Path(given)), {}
         return
-    cluster = OwnCluster(directory / "cluster")
-    try:
+    with temporary(directory / "cluster") as cluster:
         cluster.start()
-        found = {name: cluster._processes.find(name) for name in (API_SERVER, ETCD, CONTROLLERS)}
-        named = {_NAMES.get(name, name): process for name, process in found.items() if process is not None}
-        yield Access(cluster.kubeconfig), named
-    finally:
-        cluster.stop()
+        yield Access(cluster.kubeconfig), {name: cluster.control_process(program) for name, program in _THEIRS.items()}
 
 
 @contextmanager

@@ -31,7 +31,8 @@ class Access:
         self.kubeconfig = kubeconfig
         connection = from_kubeconfig(kubeconfig)
         self.url = connection.server
-        self._tls: ssl.SSLContext = connection.tls  # with the administrator's certificate, if that is the credential
+        self.tls: ssl.SSLContext = connection.tls
+        """With the administrator's certificate, if that is the credential."""
         self.trust: ssl.SSLContext = _trust(kubeconfig)
         self.token = _token(connection.auth) if isinstance(connection.auth, BearerAuth) else ""
 
@@ -40,7 +41,7 @@ class Access:
         """Yield an HTTP client with the administrator's credential, or another token, or none (an empty text)."""
         sent = self.token if token is None else token
         headers = {"authorization": f"Bearer {sent}"} if sent else {}
-        tls = self._tls if token is None else self.trust
+        tls = self.tls if token is None else self.trust
         with httpx2.Client(base_url=self.url, verify=tls, headers=headers, trust_env=False, timeout=DEADLINE_S) as made:
             yield made
 

@@ -17,6 +17,7 @@ from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images
 from tests.kubernetes.cluster.own import OwnCluster
 from tests.kubernetes.cluster.programs import Missing
+from tests.kubernetes.cluster.temporary import temporary
 
 from headrace.spec.crds import crd
 from headrace.spec.kind import Json
@@ -36,12 +37,9 @@ def own_kubernetes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnClus
     if os.environ.get("KUBECONFIG"):
         yield OwnCluster.kept(Path(os.environ["KUBECONFIG"]))
         return
-    own = OwnCluster(tmp_path_factory.mktemp("kubernetes") / "cluster")
-    try:
+    with temporary(tmp_path_factory.mktemp("kubernetes") / "cluster") as own:
         made_or_skipped(own.start)
         yield own
-    finally:
-        own.stop()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster.own import OwnCluster
+from tests.kubernetes.cluster.temporary import temporary
 from tests.kubernetes.fixtures import made_or_skipped, unavailable
 from tests.kubernetes.roles import until
 
@@ -34,13 +35,10 @@ _WITHIN_S = 420
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnCluster]:
     """A control plane that routes Services itself, as those of managed clusters do."""
-    own = OwnCluster(tmp_path_factory.mktemp("demo") / "cluster", calls_pods=True)
-    try:
+    with temporary(tmp_path_factory.mktemp("demo") / "cluster", calls_pods=True) as own:
         made_or_skipped(own.start)
         made_or_skipped(own.start_scheduler)
         yield own
-    finally:
-        own.stop()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from tests.kubernetes import objects as written
 from tests.kubernetes.access import Access
-from tests.kubernetes.cluster.own import OwnCluster
+from tests.kubernetes.cluster.temporary import temporary
 from tests.kubernetes.fixtures import made_or_skipped
 from tests.kubernetes.roles import APPLY, MERGE, apply, gone, missing, path_of, until
 
@@ -87,12 +87,9 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    own = OwnCluster(tmp_path_factory.mktemp("install") / "cluster")
-    try:
+    with temporary(tmp_path_factory.mktemp("install") / "cluster") as own:
         made_or_skipped(own.start)
         yield Cluster(Access(own.kubeconfig))
-    finally:
-        own.stop()
 
 
 @pytest.fixture

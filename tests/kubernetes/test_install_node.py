@@ -15,7 +15,7 @@ import pytest
 from tests.kubernetes import objects as written
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images
-from tests.kubernetes.cluster.own import OwnCluster
+from tests.kubernetes.cluster.temporary import temporary
 from tests.kubernetes.csi.driver_image import IMAGE, driver_image
 from tests.kubernetes.csi.site import RESTRICTED, Site, client_image
 from tests.kubernetes.fixtures import made_or_skipped, ready_nodes
@@ -36,8 +36,7 @@ SERVES = ["sh", "-c", 'exec rclone mount --config /dev/null --allow-non-empty :l
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A node with everything installed and ready."""
     place: Path = tmp_path_factory.mktemp("installed")
-    own = OwnCluster(place / "cluster", calls_pods=True)
-    try:
+    with temporary(place / "cluster", calls_pods=True) as own:
         made_or_skipped(own.start)
         node = made_or_skipped(own.add_node)
         access = Access(own.kubeconfig)
@@ -56,8 +55,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr}\n{about(Site(access, own, node, HOME))}"
         yield made
         leaves_nothing_that_waits(made)
-    finally:
-        own.stop()
 
 
 def leaves_nothing_that_waits(cluster: Cluster) -> None:

@@ -28,6 +28,7 @@ from tests.kubernetes import objects, roles
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images, programs
 from tests.kubernetes.cluster.own import OwnCluster
+from tests.kubernetes.cluster.temporary import temporary
 from tests.kubernetes.fixtures import define, made_or_skipped, ready_nodes
 from tests.kubernetes.roles import Role, until
 from tests.kubernetes.starfs import driver
@@ -126,14 +127,13 @@ class Scene:
 def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     directory = tmp_path_factory.mktemp("seed")
     directory.chmod(0o755)
-    own = OwnCluster(directory / "cluster")
     with ExitStack() as stack:
-        stack.callback(own.stop)
+        own = stack.enter_context(temporary(directory / "cluster"))
         made_or_skipped(own.start)
         node = made_or_skipped(own.add_node)
         access = Access(own.kubeconfig)
         until(lambda: node in ready_nodes(access), "the node is Ready")
-        share = stack.enter_context(webdav_share(directory, FILES, own._place().bridge_address))
+        share = stack.enter_context(webdav_share(directory, FILES, own.address))
         yield Scene(access, own, node, share, directory, stack)
 
 
@@ -154,9 +154,8 @@ def test_one_manifest_reads_the_same_bytes_at_home_and_beside_a_client(scene: Sc
 
 
 def step_1_the_own_node_has_the_storage_teams_driver(scene: Scene) -> None:
-    [node] = scene.own._started_nodes()
-    words = node._namespaces.command(sys.executable, "-m", driver.__name__, "--node", scene.node)
-    scene.own._processes.start("starfs-driver", words, environment={"PYTHONPATH": str(Path(__file__).parents[2])})
+    words = (sys.executable, "-m", driver.__name__, "--node", scene.node)
+    said = scene.own.start_on_node(scene.node, "starfs-driver", *words, PYTHONPATH=str(Path(__file__).parents[2]))
     about = {"attachRequired": False, "fsGroupPolicy": "None"}
     roles.apply(
         scene.access,
@@ -169,7 +168,7 @@ def step_1_the_own_node_has_the_storage_teams_driver(scene: Scene) -> None:
         )
         return driver.NAME in {each["name"] for each in drivers}
 
-    until(there, "the kubelet has the driver", scene.own._processes.log("starfs-driver").read_text)
+    until(there, "the kubelet has the driver", said)
 
 
 # -- 2. PV and PVC, bound and used by a plain pod ------------------------------------------------------------------------

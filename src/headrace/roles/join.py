@@ -34,7 +34,6 @@ from headrace.node.images.registries import Mirror
 from headrace.node.removal import remove
 from headrace.roles import joined_file, said, supervision
 from headrace.roles.joined_file import CERTIFICATE_S, CLIENT_CERTIFICATE, PROCESS, WORLD, JoinedNode
-from headrace.roles.serving import bind_for
 from headrace.sandbox import unprivileged
 from headrace.sandbox.client import Client
 from headrace.sandbox.wire import Refusal
@@ -42,7 +41,6 @@ from headrace.settings import Home, default_home
 from headrace.spec.kind import Json
 from headrace.units import parse_quantity
 
-KUBELET_PORT = 10250
 _LONGEST_NAME = 63
 NO_MIRRORS = "none"
 PROCESSES = (supervision.world_process(WORLD), PROCESS)
@@ -135,7 +133,7 @@ def join(home: Home, wishes: Wishes, kubeconfig: Path, context: str | None, say:
                 pool=wishes.pool,
                 server=target.server,
                 address=address,
-                port=wishes.port or _free_port(address),
+                port=wishes.port,
                 is_serverless=member.is_serverless,
                 cpu=wishes.cpu,
                 memory=wishes.memory,
@@ -288,16 +286,6 @@ def _address_towards(server: str) -> str:
             hint="Name this machine's address: --address IP",
         ) from error
     raise AssertionError("getaddrinfo finds something, or raises")
-
-
-def _free_port(address: str) -> int:
-    for port in (KUBELET_PORT, 0):
-        try:
-            with bind_for(port, address) as listener:
-                return int(listener.getsockname()[1])
-        except Conflict:
-            continue
-    raise InvalidSpec(f"No port of {address} can be used.", hint="Name an address of this machine: --address IP")
 
 
 # -- running -----------------------------------------------------------------------------------------------------------

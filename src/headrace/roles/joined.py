@@ -26,14 +26,13 @@ from headrace.node.certificates import KeptCertificate
 from headrace.node.config import NodeConfig, measured_capacity
 from headrace.node.images.registries import Mirror
 from headrace.node.world import WorldClient
-from headrace.roles import joined_file, process
+from headrace.roles import joined_file, joined_port, process
 from headrace.roles.client_authority import ClientAuthority
 from headrace.roles.driver import Install, make_driver, static_programs
 from headrace.roles.endpoint import Endpoint, EndpointTls, delegated
 from headrace.roles.joined_certificate import serving_certificate
 from headrace.roles.joined_file import CLIENT_CERTIFICATE, WORLD, JoinedNode
 from headrace.roles.said import Said
-from headrace.roles.serving import bind_for
 from headrace.settings import Home
 from headrace.spec.names import NODE_TYPE_LABEL, VIRTUAL_NODE_TYPE
 
@@ -54,7 +53,7 @@ async def _run(home: Home, said: Said) -> None:
     node = joined_file.read(home)
     home.ready(joined_file.PROCESS).unlink(missing_ok=True)
     clock = SystemClock()
-    listener = bind_for(node.port, node.address)
+    listener = joined_port.listen(home, node)
     client_file = home.identity / CLIENT_CERTIFICATE
     if certificates.ended(client_file, clock.now()):
         raise Denied(
@@ -75,7 +74,7 @@ async def _run(home: Home, said: Said) -> None:
             install=await _programs(home, said),
         )
         agent = Agent(
-            _config(home, node),
+            _config(home, node, port=listener.getsockname()[1]),
             cluster=cluster,
             world=world,
             drivers={driver.name: driver},
@@ -122,7 +121,7 @@ def _connection(home: Home) -> Connection:
     return from_kubeconfig(home.kubeconfig)
 
 
-def _config(home: Home, node: JoinedNode) -> NodeConfig:
+def _config(home: Home, node: JoinedNode, *, port: int) -> NodeConfig:
     measured = measured_capacity()
     return NodeConfig(
         name=node.name,
@@ -136,7 +135,7 @@ def _config(home: Home, node: JoinedNode) -> NodeConfig:
         registers=False,
         sees_all_pods=False,
         host_ip=node.address,
-        port=node.port,
+        port=port,
         base_environment={"PATH": node.path or os.defpath, "HOME": "/tmp", "LANG": "C.UTF-8"},
     )
 

@@ -25,7 +25,8 @@ class JoinedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One node of one cluster.
 
     Args:
-        address, port: where the API server finds the node's endpoint.
+        address: where the API server finds the node's endpoint.
+        port: the endpoint's, when one was asked for; 0 leaves it to the node, see `joined_port`.
         cpu, memory: what the node offers; empty means what this machine has.
         persistent_volumes: whether its driver serves PersistentVolumes, as the organisation's own nodes' do.
         hidden: what no pod may see of this machine, besides the home.
@@ -38,7 +39,7 @@ class JoinedNode(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     pool: str
     server: str
     address: str
-    port: int
+    port: int = 0
     is_serverless: bool = False
     cpu: str = ""
     memory: str = ""

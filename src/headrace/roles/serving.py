@@ -26,13 +26,13 @@ def bind(port: int, host: str = "127.0.0.1") -> socket.socket:
         if family == socket.AF_INET6:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind((host, port))
+        listener.listen(256)  # SO_REUSEADDR lets two bind the same port, as long as neither listens
     except OSError as error:
         listener.close()
         hint = (
             "Free it, or choose another: headrace up --port" if host == "127.0.0.1" else "Free it, or choose another."
         )
         raise Conflict(f"Port {port} cannot be used: {error.strerror}.", hint=hint) from error
-    listener.listen(256)
     return listener
 
 

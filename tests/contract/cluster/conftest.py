@@ -3,11 +3,13 @@
 `cluster` is each of them in turn; `server` only those that are whole API servers (defaults, validation, namespaces,
 immutability…), which the fake is not; `living` those whose controllers work. With `--kubernetes` each of the three is a
 real API server. What a case finds different between them is a bug in ours.
+
+One of each serves a module's cases, which keep to namespaces and names of their own: a real one has to, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 
@@ -44,7 +46,7 @@ EQUIPPED_S = 20
 Opener = Callable[[Path], AbstractAsyncContextManager[Cluster]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
     return "asyncio"
 
@@ -124,12 +126,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture, names in FIXTURES.items():
         if fixture in metafunc.fixturenames:
             names = [REAL] if metafunc.config.getoption("kubernetes") else names
-            metafunc.parametrize(fixture, names, indirect=True)
+            metafunc.parametrize(fixture, names, indirect=True, scope="module")
 
 
-@pytest.fixture(autouse=True)
-def frequent_bookmarks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "BOOKMARK_S", 0.05)
+@pytest.fixture(scope="module", autouse=True)
+def frequent_bookmarks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history, "BOOKMARK_S", 0.05)
+        yield
 
 
 @asynccontextmanager
@@ -142,22 +146,22 @@ async def _opened(request: pytest.FixtureRequest, directory: Path) -> AsyncItera
             yield cluster
 
 
-@pytest.fixture
-async def cluster(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with _opened(request, tmp_path) as cluster:
+@pytest.fixture(scope="module")
+async def cluster(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    async with _opened(request, tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
 
 
-@pytest.fixture
-async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
-    async with _opened(request, tmp_path) as cluster:
+@pytest.fixture(scope="module")
+async def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
+    async with _opened(request, tmp_path_factory.mktemp("server")) as cluster:
         yield cluster
 
 
-@pytest.fixture
-async def living(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Cluster]:
+@pytest.fixture(scope="module")
+async def living(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Cluster]:
     """A server with its controllers at work."""
-    async with _opened(request, tmp_path) as cluster:
+    async with _opened(request, tmp_path_factory.mktemp("living")) as cluster:
         yield cluster
 
 

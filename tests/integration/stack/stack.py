@@ -71,12 +71,13 @@ class Stack:
     def gone(self, kind: Kind[Any], ref: Ref) -> None:
         self.client.wait(kind, ref.name, lambda doc: doc is None, namespace=ref.namespace, timeout_s=LONG_S)
 
-    def says(self, kind: Kind[Any], ref: Ref, type: str, status: str, reason: str = "") -> Json:
-        """Wait until a condition has this status (and reason); return it."""
+    def says(self, kind: Kind[Any], ref: Ref, type: str, status: str, reason: str = "", words: str = "") -> Json:
+        """Wait until a condition has this status (and reason, and these words in its message); return it."""
 
         def reached(doc: Doc[Any]) -> bool:
             said = find_condition(doc, type) or {}
-            return said.get("status") == status and reason in {"", said.get("reason")}
+            is_so = said.get("status") == status and reason in {"", said.get("reason")}
+            return is_so and words in said.get("message", "")
 
         return find_condition(self.until(kind, ref, reached), type) or {}
 

@@ -130,8 +130,7 @@ def test_a_job_larger_than_any_pool_is_told_the_numbers(stack: Stack) -> None:
     large = Ref("default", "large")
     stack.submit(large.name, ["true"], resources={"cpu": "100", "memory": "1Gi"})
     numbers = "own: needs cpu 100, the pool holds cpu 2; cloud: needs cpu 100, the pool holds cpu 4"
-    said = stack.says(TRAIN_JOB, large, "Admitted", "False", "LargerThanAnyPool")
-    assert numbers in said["message"]
+    stack.says(TRAIN_JOB, large, "Admitted", "False", "LargerThanAnyPool", numbers)  # nodes may be counted later
     told(stack, TRAIN_JOB, large, "LargerThanAnyPool", numbers)
     why(stack, large, numbers, "Ask for fewer workers or smaller ones.")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -14,11 +16,14 @@ from pathlib import Path
 
 import pytest
 from tests.installation import HEADRACE, Installation, ending
+from tests.integration.stack.stack import eventually, processes_with
 
 from headrace.sandbox.testing import missing_features
 
 _SIZE = "64m"
 _NOTES = 25
+_TOLD = f"ends when it is told {secrets.token_hex(4)}"
+_UNTIL_TOLD = f"trap 'echo nobody may keep this line; exit 0' USR1; while :; do sleep 0.1; done # {_TOLD}"
 _FILL = """
 import sys
 with open(sys.argv[1], "wb", buffering=0) as file:
@@ -107,17 +112,22 @@ def test_a_write_is_refused_and_all_heals(small: Small, tmp_path: Path) -> None:
 
 def test_a_job_that_ends_meanwhile_has_ended_and_is_billed(small: Small) -> None:
     small.up()
-    command = ["sh", "-c", "sleep 2; echo nobody may keep this line; sleep 1"]
-    small.run("run", "--name", "during", "--memory", "64Mi", "--detach", "--", *command)
+    submitted = time.monotonic()
+    small.run("run", "--name", "during", "--memory", "64Mi", "--detach", "--", "sh", "-c", _UNTIL_TOLD)
     small.run("wait", "trainjob/during", "--for", "phase=Running", "--timeout", "30s")
+    ran = time.monotonic()
     small.command(sys.executable, "-c", _FILL, str(small.home / "fill"))
-    time.sleep(4)
+    for process in processes_with(_TOLD):
+        process.send_signal(signal.SIGUSR1)
+    eventually(lambda: not processes_with(_TOLD), "the job has ended")
+    ended = time.monotonic()
+    time.sleep(1)
     small.command("rm", str(small.home / "fill"))
     small.run("wait", "trainjob/during", "--for", "phase=Succeeded", "--timeout", "60s")
     job = small.json("get", "trainjob", "during")
     assert len(job["status"]["attempts"]) == 1
     (row,) = small.json("usage", "--by", "span", "--job", "during")["rows"]
-    assert 3 <= row["seconds"] <= 5
+    assert ended - ran - 1 <= row["seconds"] <= ended - submitted + 1
     assert small.json("usage", "--replay")["equal"] is True
 
 

@@ -55,6 +55,10 @@ class Node:
         """Run a command within and return what it prints; raises with its errors when it fails."""
         return self._namespaces.run(*words)
 
+    def start_process(self, name: str, *words: str | Path, **environment: str) -> None:
+        """Start a process within, recorded as `name`, and leave it running."""
+        self._processes.start(name, self._namespaces.command(*words), environment=environment)
+
     def stop_kubelet(self) -> list[str]:
         """Kill the kubelet, and only it; returns the words that start it again."""
         return self._processes.kill(self._kubelet)
@@ -94,9 +98,8 @@ class Node:
         config = self._directory / "containerd.toml"
         config.write_text(self._containerd_config(node, networks))
         name = f"{self.name}-containerd"
-        path = {"PATH": f"{(node / 'bin').resolve()}:/usr/sbin:/usr/bin:/sbin:/bin"}
-        command = self._namespaces.command(node / "bin" / "containerd", "--config", config)
-        self._processes.start(name, command, environment=path)
+        path = f"{(node / 'bin').resolve()}:/usr/sbin:/usr/bin:/sbin:/bin"
+        self.start_process(name, node / "bin" / "containerd", "--config", config, PATH=path)
         self._processes.wait(name, self._containerd_answers)
         for archive in (images.pause(self._directory, control), images.busybox(self._directory, node / "bin")):
             self.import_image(archive)
@@ -162,7 +165,7 @@ class Node:
             f"--hostname-override={self.name}",
             f"--node-ip={self._place.node_address(self._index)}",
         )
-        self._processes.start(self._kubelet, self._namespaces.command(control / "kubelet", *words))
+        self.start_process(self._kubelet, control / "kubelet", *words)
 
     def _kubelet_config(self) -> dict[str, Any]:
         address = self._place.node_address(self._index)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -86,6 +88,22 @@ class OwnCluster:
         for each in self._started_nodes():
             each.import_image(archive)
 
+    @property
+    def address(self) -> str:
+        """This machine's address in the cluster's network, where nodes and pods find what runs beside the cluster."""
+        return self._place().bridge_address
+
+    def control_process(self, name: str = API_SERVER) -> psutil.Process:
+        """Return a running process of the control plane by its program, such as `control.API_SERVER`."""
+        found = self._processes.find(name)
+        assert found is not None, f"{name} does not run"
+        return found
+
+    def start_on_node(self, node: str, name: str, *words: str | Path, **environment: str) -> Callable[[], str]:
+        """Start a process in a node's namespaces, which ends with the cluster; returns what tells what it has printed."""
+        self._started(node).start_process(name, *words, **environment)
+        return self._processes.log(name).read_text
+
     def on_node(self, name: str, *words: str | Path) -> str:
         """Run a command in a node's namespaces and return what it prints; raises with its errors when it fails."""
         return self._started(name).run(*words)
@@ -135,11 +153,15 @@ def leftovers(place: Place) -> list[str]:
     found = [f"cgroup {path}" for path in cgroups.find(place.name)]
     found += [f"mount {line}" for line in Path("/proc/self/mountinfo").read_text().splitlines() if directory in line]
     found += [f"interface {name}" for name in psutil.net_if_addrs() if name.startswith(place.name)]
+    found += [f"process {process.pid} {process.name()}" for process in users(place.directory)]
+    return found
+
+
+def users(directory: Path) -> list[psutil.Process]:
+    """Return the processes, but this one, that were started with a directory or something in it among their words."""
+    found = []
     for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-        except psutil.Error:
-            continue
-        if process.pid != os.getpid() and any(directory in word for word in words):
-            found.append(f"process {process.pid} {' '.join(words)}")
+        with suppress(psutil.Error):
+            if process.pid != os.getpid() and any(str(directory) in word for word in process.cmdline()):
+                found.append(process)
     return found

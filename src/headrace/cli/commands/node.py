@@ -181,12 +181,14 @@ def _tell(sentence: str) -> None:
 
 
 def _say_ready(place: Home, joined: JoinedNode, output: str) -> None:
+    from headrace.roles import joined_port
+
     told = {
         "name": joined.name,
         "pool": joined.pool,
         "server": joined.server,
         "address": joined.address,
-        "port": joined.port,
+        "port": joined_port.bound(place),
         "home": str(place.root),
     }
     if not emit(told, output):
