@@ -149,7 +149,9 @@ class Source:
         return None
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """A connection to a server that listens on a Unix socket."""
+
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=_TIMEOUT_S)
         self._path = path
@@ -162,7 +164,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def _fetch(address: str) -> str:
     if address.startswith("unix:"):
-        connection: http.client.HTTPConnection = _UnixConnection(address.removeprefix("unix:"))
+        connection: http.client.HTTPConnection = UnixConnection(address.removeprefix("unix:"))
     else:
         connection = http.client.HTTPConnection(urllib.parse.urlsplit(address).netloc, timeout=_TIMEOUT_S)
     try:

@@ -156,13 +156,16 @@ def test_rclone_reads_a_bucket_with_nothing_secret_in_sight(pods: Pods, store: O
     assert (exit_code, "Read-only file system" in said) == (1, True)
 
 
-def test_rclone_writes_what_the_app_may_write(pods: Pods, store: ObjectStore) -> None:
+@pytest.mark.parametrize("write_back", [{}, {"vfs-write-back": "0s"}, {"vfs-write-back": "1h"}])
+def test_what_an_app_has_just_written_is_in_the_storage_when_rclone_ends(
+    pods: Pods, store: ObjectStore, write_back: dict[str, str]
+) -> None:
     options = {
         "endpoint": store.endpoint,
         "provider": "Rclone",
         "access-key": store.access_key,
         "secret-key": store.secret_key,
-        "vfs-write-back": "0s",
+        **write_back,
     }
     mount = {"mountPoint": "s3://bucket", "options": options}
     name = pods.sidecar("rclone", mount, config={"accessModes": ["ReadWriteMany"]})

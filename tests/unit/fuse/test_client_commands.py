@@ -124,6 +124,14 @@ def test_rclone_has_its_secrets_in_a_file_for_itself(tmp_path: Path) -> None:
     assert command.metrics.reader == "rclone-ro"
 
 
+def test_rclone_can_be_asked_what_it_has_not_written_where_nobody_else_can_ask(tmp_path: Path) -> None:
+    command = rclone.command_for(_contract(_s3()), program="rclone", place=str(tmp_path), owner=(7, 8))
+    text = " ".join(command.argv)
+    assert command.uploads is not None
+    assert f"--rc --rc-no-auth --rc-addr unix://{tmp_path}/control.sock" in text
+    assert command.uploads.path == f"{tmp_path}/control.sock"
+
+
 def test_without_keys_the_machines_own_role_is_used(tmp_path: Path) -> None:
     mount = Mount(point="s3://bucket", path="", options={"region": "eu-1"})
     rclone.copy_command_for(_contract(mount), program="rclone", place=str(tmp_path))

@@ -5,8 +5,8 @@ secret), `session-token`, `cache-size`, `cache-dir`, any `vfs-*` and other mount
 mounts appear beside each other, each in a directory of its path or name.
 
 Secrets are in a configuration file, mode 0600, in the container's own /tmp: no other container sees that file
-system, while argv can be read by every user of the machine. Metrics are on a Unix socket beside it, and rclone's remote
-control stays off: on a shared loopback anybody could order it about.
+system, while argv can be read by every user of the machine. Metrics are on a Unix socket beside it, and so is rclone's
+remote control, only where it writes: on a shared loopback anybody could order it about.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from headrace.fuse.clients.contract import Contract, Mount, Unusable, check_opti
 from headrace.fuse.clients.identity import owner_outside
 from headrace.fuse.clients.reach import require_reachable
 from headrace.fuse.clients.run import Command, cache_directory, find_program, main
+from headrace.fuse.clients.unwritten import Uploads
 from headrace.fuse.counters import Source
 
 _SCHEME = "s3://"
@@ -98,8 +99,12 @@ def command_for(contract: Contract, *, program: str, place: str, owner: tuple[in
             flags.append(f"--{key}")
     metrics = os.path.join(place, "metrics.sock")
     flags += ["--metrics-addr", f"unix://{metrics}", "--poll-interval", "0", "--allow-non-empty", "--stats", "0"]
+    uploads = None if is_read_only else Uploads(os.path.join(place, "control.sock"))
+    if uploads is not None:
+        flags += ["--rc", "--rc-no-auth", "--rc-addr", f"unix://{uploads.path}"]
     argv = (program, "mount", "--config", _config_path(place), *flags, remote, contract.target_path)
-    return Command(argv, metrics=Source("rclone-ro" if is_read_only else "rclone", f"unix:{metrics}"))
+    source = Source("rclone-ro" if is_read_only else "rclone", f"unix:{metrics}")
+    return Command(argv, metrics=source, uploads=uploads)
 
 
 def copy_command_for(contract: Contract, *, program: str, place: str) -> Command:

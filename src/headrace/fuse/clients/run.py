@@ -1,7 +1,8 @@
 """Runs a real client in the foreground for as long as it lives, and saves its counters.
 
-This process stays the container's main one: it passes signals on, looks at the client's metrics every few seconds,
-and leaves the last counters as the termination message, which a client could not do itself.
+This process stays the container's main one: it looks at the client's metrics every few seconds, passes signals on once
+nothing is left to be written to the storage, and leaves the last counters as the termination message, which a client could
+not do itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from headrace.fuse import counters
 from headrace.fuse.clients.contract import Unusable
 from headrace.fuse.clients.identity import be_as_outside, is_other_outside
+from headrace.fuse.clients.unwritten import Uploads
 
 STAND_IN_DIRECTORY = "/run/headrace/bin"
 TERMINATION_LOG = "/dev/termination-log"
@@ -27,6 +29,7 @@ CACHE_DIRECTORY = "/var/cache/fluid-fuse"
 _TEMPORARY = "/tmp"
 _LOOK_EVERY_S = 5.0
 _FIRST_LOOK_S = 1.0
+_FLUSHING_LOOK_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,14 @@ class Command:
     Args:
         env: added to this process's own; secrets are in it or in files, never in `argv`.
         is_known_by_uid: the client compares its own uid with what FUSE says (see `identity`).
+        uploads: what it writes to the storage behind the apps' backs.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str] = field(default_factory=dict)
     metrics: counters.Source | None = None
     is_known_by_uid: bool = False
+    uploads: Uploads | None = None
 
 
 def find_program(name: str) -> str:
@@ -69,7 +74,10 @@ def child_environment(added: Mapping[str, str]) -> dict[str, str]:
 
 
 def run(command: Command) -> int:
-    """Run the client until it ends; return its exit code, 0 when it ended because it was asked to."""
+    """Run the client until it ends; return its exit code, 0 when it ended because it was asked to.
+
+    It is asked to end once all is written to the storage, or at once when this process is asked a second time.
+    """
     print(f"starting {os.path.basename(command.argv[0])} with {_capabilities()}", flush=True)
     renumber = be_as_outside if command.is_known_by_uid and is_other_outside() else None
     client = subprocess.Popen(command.argv, env=child_environment(command.env), preexec_fn=renumber)  # noqa: PLW1509 - one thread
@@ -83,6 +91,7 @@ def run(command: Command) -> int:
     for fd in (read, pidfd):
         poller.register(fd, select.POLLIN)
     seen = _look(command.metrics, None)
+    ending = _Ending(command.uploads)
     pause_s = _FIRST_LOOK_S
     while True:
         ready = {fd for fd, _ in poller.poll(pause_s * 1000)}
@@ -90,11 +99,14 @@ def run(command: Command) -> int:
             break
         if read in ready:
             os.read(read, 512)
+            ending.ask()
             asked = True
         seen = _look(command.metrics, seen)
         pause_s = _LOOK_EVERY_S if seen else _FIRST_LOOK_S
-        if read in ready:
-            client.send_signal(signal.SIGTERM)
+        if asked:
+            pause_s = _FLUSHING_LOOK_S
+            if ending.is_due():
+                client.send_signal(signal.SIGTERM)
     code = client.wait()
     if seen is not None:
         with suppress(OSError), open(TERMINATION_LOG, "w", encoding="utf-8") as file:
@@ -102,6 +114,41 @@ def run(command: Command) -> int:
     if asked:
         return 0
     return code if code >= 0 else 128 - code
+
+
+class _Ending:
+    """When a client that shall end may be told so.
+
+    A file that an app has just closed comes to the client a moment later, so nothing must be left twice in a row.
+    """
+
+    def __init__(self, uploads: Uploads | None) -> None:
+        self._uploads = uploads
+        self._times_asked = 0
+        self._times_empty = 0
+        self._has_said = False
+        self._is_told = False
+
+    def ask(self) -> None:
+        self._times_asked += 1
+        self._is_told = False
+
+    def is_due(self) -> bool:
+        """Look at what is left; True once for each time that the client is to be told."""
+        if self._is_told:
+            return False
+        self._is_told = self._times_asked > 1 or self._is_written()
+        return self._is_told
+
+    def _is_written(self) -> bool:
+        left = self._uploads.hurry() if self._uploads is not None else None
+        if left is None:
+            return True
+        if left and not self._has_said:
+            self._has_said = True
+            print(f"before this ends, {left} file(s) are written to the storage", flush=True)
+        self._times_empty = 0 if left else self._times_empty + 1
+        return self._times_empty > 1
 
 
 def _capabilities() -> str:
