@@ -110,7 +110,11 @@ def test_it_ends_with_the_container_and_with_its_client(container: RunningWorld)
         time.sleep(0.01)
     container.client.call("container.exec", pod="p", container="main", argv=["sleep", "1000"], fds=[null] * 3)
     os.close(null)
+    after = container.client.call("hello")["journal_seq"]
     container.client.call("container.signal", pod="p", container="main", signal=9)
-    assert next(container.client.events(10))["exit_code"] == 137
+    assert next(container.client.events(10))["exit_code"] == 137  # the command's; the container's own comes after it
+    follower = container.follow(after)
+    assert next(event for event in follower.events(10) if event["type"] == "container-exited")["exit_code"] == 137
+    follower.close()
     with pytest.raises(Refusal, match=r"is not running|ended before"):
         container.client.call("container.exec", pod="p", container="main", argv=["true"], fds=[0, 1, 2])
