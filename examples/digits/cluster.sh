@@ -55,9 +55,9 @@ bring_up() {
     await control 'API server reaches' 120
     run headrace apply -f pools.yaml
     in_background own headrace node --pool own --name $space-own --cpu 3 --memory 4Gi --persistent-volumes \
-        --taint $mark=:NoSchedule --port "$(free_port)" --home "$manifests/own"
+        --taint $mark=:NoSchedule --home "$manifests/own"
     in_background cloud headrace node --pool cloud --name $space-cloud --cpu 16 --memory 64Gi \
-        --taint $mark=:NoSchedule --port "$(free_port)" --home "$manifests/cloud"
+        --taint $mark=:NoSchedule --home "$manifests/cloud"
     await own 'Ready' 120
     await cloud 'Ready' 120
     # Volumes have no namespace, so here their names say whose they are.
@@ -65,10 +65,6 @@ bring_up() {
         sed "s/namespace: default/namespace: $space/; s/volumeName: /volumeName: $space-/
              /^kind: PersistentVolume\$/,/^spec:/ s/name: \([a-z]*\)}/name: $space-\1}/" $file >"$manifests/$file"
     done
-}
-
-free_port() { # nodes that start at once would both choose the usual one
-    python -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
 }
 
 in_background() { # a name for its output, and the command
