@@ -22,7 +22,7 @@ from headrace.sandbox.memory import Share
 from headrace.sandbox.server import Call, Handler
 from headrace.sandbox.wire import Message, Refusal
 
-_WITHIN_S = 20.0
+_WITHIN_S = 9.0
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h: nanoseconds of all threads
 
 
