@@ -20,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from headrace.clock import Clock, parse_time
-from headrace.errors import HeadraceError, InvalidSpec, Unavailable
+from headrace.errors import HeadraceError, InvalidSpec
 from headrace.node import exec as commands
 from headrace.node.attach import attaching
 from headrace.node.logs import LogOptions
@@ -29,9 +29,14 @@ from headrace.node.ports import PodPorts
 from headrace.node.remote_command import RemoteCommand, Session, Wanted, exit_status
 from headrace.node.usage import TEXT, NodeUsage, metrics, summary
 from headrace.spec.kind import Json
+from headrace.telemetry import logger
 
 LogSink = Callable[[bytes], Awaitable[None]]
 LogSource = Callable[[LogSink], Awaitable[None]]
+
+USAGE_UNKNOWN = "node.usage_unknown"
+
+_log = logger(component="endpoint")
 
 _YES = frozenset({"1", "true", "True"})
 
@@ -44,7 +49,7 @@ class NodeView(Protocol):
         ...
 
     async def usage(self) -> NodeUsage:
-        """Measure what the node and its pods use; raises Unavailable when that cannot be done now."""
+        """Measure what the node and its pods use; raises HeadraceError when that cannot be done now."""
         ...
 
     def log(self, namespace: str, pod: str, container: str, options: LogOptions, *, previous: bool) -> LogSource:
@@ -118,14 +123,15 @@ class _Endpoint:
     async def metrics(self, _request: Request) -> Response:
         try:
             usage = await self._node.usage()
-        except Unavailable:
+        except HeadraceError as error:
+            _log.warning(USAGE_UNKNOWN, error=str(error))
             return Response(metrics(None), media_type=TEXT)
         return Response(metrics(usage), media_type=TEXT)
 
     async def summary(self, _request: Request) -> Response:
         try:
             return JSONResponse(summary(await self._node.usage()))
-        except Unavailable as error:
+        except HeadraceError as error:
             return PlainTextResponse(str(error), error.http_status)
 
     async def logs(self, request: Request) -> Response:

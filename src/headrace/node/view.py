@@ -50,7 +50,10 @@ class View:
         return shown
 
     async def usage(self) -> NodeUsage:
-        """Ask the world, and look at this process."""
+        """Ask the world, and look at this process.
+
+        A world that was started by an earlier version, and that goes on while its agent is another, refuses it.
+        """
         workers = list(self._workers())
         answer = await self._shared.world.request(
             "usage", timeout_s=_MEASURED_WITHIN_S, volumes={one.pod.uid: self._in_memory(one.pod) for one in workers}

@@ -4,7 +4,7 @@ import httpx2
 import pytest
 
 from headrace.clock import SystemClock
-from headrace.errors import Unavailable
+from headrace.errors import HeadraceError, Unavailable
 from headrace.node import server
 from headrace.node.usage import (
     ContainerUsage,
@@ -16,6 +16,7 @@ from headrace.node.usage import (
     pods_of,
     summary,
 )
+from headrace.node.world import WorldRefused
 
 AT_NS = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
 APP = ContainerUsage("app", AT_NS - 60 * 10**9, Figures(1_500_000_000, 64 << 20), 256 << 20)
@@ -116,19 +117,27 @@ def test_the_worlds_answer_gets_names() -> None:
     )
 
 
-class LostWorld:
-    """A node whose world does not answer, as the endpoint sees it."""
+class Unmeasured:
+    """A node that cannot be measured, as the endpoint sees it."""
+
+    def __init__(self, why: HeadraceError) -> None:
+        self._why = why
 
     async def usage(self) -> NodeUsage:
-        raise Unavailable("The node's world does not answer.")
+        raise self._why
 
     def ports(self) -> None: ...
 
 
 @pytest.mark.anyio
-async def test_a_scraper_is_told_that_the_world_is_lost() -> None:
-    transport = httpx2.ASGITransport(server.app(LostWorld(), SystemClock()))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("why", "expected"),
+    [(Unavailable("The world does not answer."), 503), (WorldRefused("there is no op usage", code="Invalid"), 409)],
+    ids=["world lost", "world of an earlier version"],
+)
+async def test_a_scraper_is_told_that_nothing_is_known(why: HeadraceError, expected: int) -> None:
+    transport = httpx2.ASGITransport(server.app(Unmeasured(why), SystemClock()))  # type: ignore[arg-type]
     async with httpx2.AsyncClient(transport=transport, base_url="http://node") as client:
         resource, stats = await client.get("/metrics/resource"), await client.get("/stats/summary")
     assert (resource.status_code, resource.text.splitlines()[-1]) == (200, "resource_scrape_error 1.0")
-    assert (stats.status_code, stats.text) == (503, "The node's world does not answer.")
+    assert (stats.status_code, stats.text) == (expected, str(why))
