@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.kubernetes.cluster.own import OwnCluster
 from tests.kubernetes.fixtures import wait
+from tests.kubernetes.node_endpoint import metrics_server
 from tests.kubernetes.node_endpoint.pods import Pods
+from tests.kubernetes.roles import until
 from tests.kubernetes.virtual_node.machine import Machine
 
 BUSY = "kept = b'x' * (64 << 20)\nwhile True: pass"
@@ -57,3 +61,26 @@ def test_the_summary(busy: Pods, reached: Machine) -> None:
     [container] = pod["containers"]
     assert container["startTime"] == about["status"]["containerStatuses"][0]["state"]["running"]["startedAt"]
     assert container["cpu"]["usageCoreNanoSeconds"] > 0
+
+
+def test_metrics_server_scrapes_it_and_kubectl_top_shows_it(
+    busy: Pods, reached: Machine, own_kubernetes: OwnCluster, tmp_path: Path
+) -> None:
+    busy.make("idle", "sleep", "1000")
+
+    def top(*words: str) -> dict[str, list[str]]:
+        lines = busy.run("top", *words, "--no-headers").stdout.decode().splitlines()
+        return {name: rest for name, *rest in map(str.split, lines)}
+
+    with metrics_server.running(busy.access, own_kubernetes.credentials.authority, tmp_path):
+        until(lambda: metrics_of(busy, "idle"), "it has looked twice")
+        pods, nodes = top("pod"), top("node")
+    assert int(pods["busy"][0].removesuffix("m")) > 100
+    assert 64 <= int(pods["busy"][1].removesuffix("Mi")) < 128
+    assert int(pods["idle"][0].removesuffix("m")) < 20  # what uses hardly anything is there too
+    assert int(nodes[reached.name][0].removesuffix("m")) > 100
+
+
+def metrics_of(pods: Pods, name: str) -> bool:
+    with pods.access.client() as client:
+        return client.get(f"/apis/metrics.k8s.io/v1beta1/namespaces/{pods.namespace}/pods/{name}").is_success
