@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
 from tests.kubernetes.access import Access
+from tests.kubernetes.fixtures import unavailable
 from tests.kubernetes.roles import apply, kubeconfig_of, path_of, removed, until
 from tests.storage import free_ports
 
@@ -26,7 +26,7 @@ _BUILT_WITHIN_S = 1800
 def build(into: Path) -> Path:
     """Return the program; the first time takes minutes, later Go has all but the linking in its cache."""
     if not shutil.which("go"):
-        pytest.skip(
+        unavailable(
             "Go is missing, with which metrics-server is built. It is not tested that it scrapes nodes of ours."
         )
     program = into / NAME
