@@ -38,7 +38,7 @@ async def watch(shared: Shared, pod: PodSpec, record: PodRecord, changed: Callab
     while bounds and record.ending is None:
         await anyio.sleep(_EVERY_S)
         for name, most in bounds.items():
-            path = shared.place(pod.uid).volume(name) / "mount"
+            path = shared.place(pod.uid).mount(name)
             if await to_thread.run_sync(used_bytes, path, most, limiter=_limiter) > most:
                 size = pod.volumes[name]["emptyDir"]["sizeLimit"]
                 message = f'Usage of EmptyDir volume "{name}" exceeds the limit "{size}".'

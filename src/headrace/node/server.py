@@ -1,4 +1,4 @@
-"""The node's HTTPS endpoint, with kubelet's paths: logs, exec, ports, pods, healthz.
+"""The node's HTTPS endpoint, with kubelet's paths: logs, exec, ports, pods, usage, healthz.
 
 Its callers are API servers: the façade speaks WebSocket, kube-apiserver SPDY for its clients of either kind. Roles give
 it TLS and decide who is let in; nothing here is for anybody else's eyes.
@@ -27,10 +27,16 @@ from headrace.node.logs import LogOptions
 from headrace.node.port_forward import PortForward
 from headrace.node.ports import PodPorts
 from headrace.node.remote_command import RemoteCommand, Session, Wanted, exit_status
+from headrace.node.usage import TEXT, NodeUsage, metrics, summary
 from headrace.spec.kind import Json
+from headrace.telemetry import logger
 
 LogSink = Callable[[bytes], Awaitable[None]]
 LogSource = Callable[[LogSink], Awaitable[None]]
+
+USAGE_UNKNOWN = "node.usage_unknown"
+
+_log = logger(component="endpoint")
 
 _YES = frozenset({"1", "true", "True"})
 
@@ -40,6 +46,10 @@ class NodeView(Protocol):
 
     def pods(self) -> list[Json]:
         """Return this node's pods with their newest status."""
+        ...
+
+    async def usage(self) -> NodeUsage:
+        """Measure what the node and its pods use; raises HeadraceError when that cannot be done now."""
         ...
 
     def log(self, namespace: str, pod: str, container: str, options: LogOptions, *, previous: bool) -> LogSource:
@@ -76,6 +86,8 @@ def app(node: NodeView, clock: Clock) -> Starlette:
         routes=[
             Route("/healthz", endpoint.healthz),
             Route("/pods", endpoint.pods),
+            Route("/metrics/resource", endpoint.metrics),
+            Route("/stats/summary", endpoint.summary),
             Route("/containerLogs/{namespace}/{pod}/{container}", endpoint.logs),
             *_streaming("/exec/{namespace}/{pod}/{container}", RemoteCommand("exec", endpoint.exec)),
             *_streaming("/exec/{namespace}/{pod}/{uid}/{container}", RemoteCommand("exec", endpoint.exec)),
@@ -107,6 +119,20 @@ class _Endpoint:
 
     async def pods(self, _request: Request) -> Response:
         return JSONResponse({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": self._node.pods()})
+
+    async def metrics(self, _request: Request) -> Response:
+        try:
+            usage = await self._node.usage()
+        except HeadraceError as error:
+            _log.warning(USAGE_UNKNOWN, error=str(error))
+            return Response(metrics(None), media_type=TEXT)
+        return Response(metrics(usage), media_type=TEXT)
+
+    async def summary(self, _request: Request) -> Response:
+        try:
+            return JSONResponse(summary(await self._node.usage()))
+        except HeadraceError as error:
+            return PlainTextResponse(str(error), error.http_status)
 
     async def logs(self, request: Request) -> Response:
         path, query = request.path_params, request.query_params

@@ -71,9 +71,12 @@ class Surroundings:
     def __init__(self) -> None:
         self.relocates = ""
         """Why paths are relocated (no user namespaces on this machine); empty where every mount is in its place."""
+        self.started_ns = 0
+        """When the world started, wall time."""
 
     def learn(self, hello: Json) -> None:
         """Take in a world's `hello`."""
+        self.started_ns = int(hello.get("started_wall_ns") or 0)
         features, reasons = hello.get("features") or {}, hello.get("reasons") or {}
         is_plain = features.get("userns") is False
         self.relocates = str(reasons.get("userns") or "this machine has no user namespaces") if is_plain else ""

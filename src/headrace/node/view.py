@@ -1,17 +1,28 @@
-"""What the node's endpoint shows: pods as the agent knows them, their logs, commands in their containers."""
+"""What the node's endpoint shows: pods as the agent knows them, what they use, their logs, commands in their containers."""
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Awaitable, Callable, Iterable
+
+from anyio import to_thread
 
 from headrace.errors import HeadraceError, NotFound
 from headrace.node import exec as commands
-from headrace.node import logs, status
+from headrace.node import logs, resources, status
 from headrace.node.logs import LogOptions
+from headrace.node.podspec import PodSpec
 from headrace.node.ports import PodPorts
 from headrace.node.shared import Shared
+from headrace.node.usage import Figures, KnownPod, NodeUsage, figures, pods_of
 from headrace.node.worker import Worker
+from headrace.sandbox import memory
 from headrace.spec.kind import Json
+from headrace.units import parse_quantity
+
+_MEASURED_WITHIN_S = 10.0  # as long as metrics-server and Prometheus wait
+_AGENT_STARTED_NS = time.time_ns()
 
 
 class NotRunning(HeadraceError):
@@ -37,6 +48,34 @@ class View:
             now = status.compute(worker.pod, worker.record, facts, self._shared.now(), attempts)
             shown.append({**worker.pod.raw, "status": {**worker.pod.status, **now}})
         return shown
+
+    async def usage(self) -> NodeUsage:
+        """Ask the world, and look at this process.
+
+        A world that was started by an earlier version, and that goes on while its agent is another, refuses it.
+        """
+        workers = list(self._workers())
+        answer = await self._shared.world.request(
+            "usage", timeout_s=_MEASURED_WITHIN_S, volumes={one.pod.uid: self._in_memory(one.pod) for one in workers}
+        )
+        world, agent = figures(answer), await to_thread.run_sync(_agent)
+        return NodeUsage(
+            name=self._shared.name,
+            at_ns=answer["wall_ns"],
+            started_ns=self._shared.surroundings.started_ns,
+            allocatable_bytes=int(parse_quantity(self._shared.allocatable.get("memory", "0"))),
+            used=Figures(world.cpu_ns + agent.cpu_ns, world.memory_bytes + agent.memory_bytes),
+            agent=agent,
+            agent_started_ns=_AGENT_STARTED_NS,
+            pods=pods_of(answer, {one.pod.uid: _known(one) for one in workers}),
+        )
+
+    def _in_memory(self, pod: PodSpec) -> list[str]:
+        """Return where the pod's volumes in memory are; those that are not yet are none."""
+        place = self._shared.place(pod.uid)
+        volumes = pod.spec.get("volumes") or []
+        names = [str(one["name"]) for one in volumes if (one.get("emptyDir") or {}).get("medium") == "Memory"]
+        return [str(place.mount(name)) for name in names]
 
     def log(
         self, namespace: str, pod: str, container: str, options: LogOptions, *, previous: bool
@@ -115,3 +154,12 @@ class View:
                 return worker
         which = f" with uid {uid}" if uid else ""
         raise NotFound(f'pod "{pod}" of namespace {namespace}{which} is not on node {self._shared.name}.')
+
+
+def _agent() -> Figures:
+    return Figures(time.process_time_ns(), memory.share(os.getpid()).bytes)
+
+
+def _known(worker: Worker) -> KnownPod:
+    limits = {one.name: int(resources.quantity(one, "limits", "memory") or 0) for one in worker.pod.containers}
+    return KnownPod(worker.pod.namespace, worker.pod.name, int(worker.record.start_time * 1e9), limits)

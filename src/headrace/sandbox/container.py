@@ -18,12 +18,11 @@ from collections.abc import Callable
 from headrace.sandbox import plain, process, syscalls
 from headrace.sandbox.logs import LogWriter
 from headrace.sandbox.loop import Loop, exit_code, fork
-from headrace.sandbox.memory import Watch
+from headrace.sandbox.memory import FILE_SYSTEMS, Watch
 from headrace.sandbox.root import enter_own_root
 from headrace.sandbox.wire import Message, Refusal
 
 _READ_BYTES = 65536
-_MEMORY_FILE_SYSTEMS = ("/dev/shm", "/tmp", "/")
 _LAST_WORDS_BYTES = 4096  # as much as kubelet takes of a termination message
 
 
@@ -101,7 +100,7 @@ class _Container:
             self._pipes[fd] = stream
             self._loop.on_readable(fd, self._pump(fd, stream))
         if self._order["limits"].get("memory_bytes"):
-            own_memory = () if self._order["is_plain"] else _MEMORY_FILE_SYSTEMS
+            own_memory = () if self._order["is_plain"] else FILE_SYSTEMS
             limit_bytes = self._order["limits"]["memory_bytes"]
             Watch(self._loop, limit_bytes, self._members, self._over_limit, own_memory).look()
         if self._order["is_plain"]:  # no namespace ends us with our world

@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import Mapping
 
+from headrace.sandbox.accounting import Counter
 from headrace.sandbox.journal import Entry
 from headrace.sandbox.loop import Timer
 from headrace.sandbox.server import Call
@@ -24,6 +25,7 @@ class Container:
         state: "starting", then "running", then "exited"; a start that failed is forgotten instead.
         started, exited: the instants and results as the journal has them.
         init_fd, program_fd: pidfds of its pid 1 and of its program, -1 unless running.
+        cpu: what it used of the processor.
     """
 
     def __init__(self, order: Message, report: socket.socket) -> None:
@@ -37,6 +39,7 @@ class Container:
         self.failure: Refusal | None = None
         self.init_fd = self.program_fd = -1
         self.deadline: Timer | None = None
+        self.cpu = Counter()
         self._last_report: Message = {}
         self._report: socket.socket | None = report
         self._waiting: list[Call] = []
@@ -159,6 +162,7 @@ class Pod:
         self.containers: dict[str, Container] = {}
         self.removals: list[Call] = []
         self.ends_when_idle = False
+        self.cpu = Counter()
         self._speaker = speaker
         speaker.setblocking(False)
 

@@ -54,11 +54,15 @@ class Execs:
 
     Args:
         find: returns a running container by pod and name; raises Refusal.
+        used: told how much processor time a command took, in nanoseconds, that ran in a container and has ended.
     """
 
-    def __init__(self, loop: Loop, find: Callable[[str, str], Container]) -> None:
+    def __init__(
+        self, loop: Loop, find: Callable[[str, str], Container], used: Callable[[Container, int], None]
+    ) -> None:
         self._loop = loop
         self._find = find
+        self._used = used
         self._numbers = itertools.count(1)
         self._running: dict[str, _Running] = {}
         self.handlers: dict[str, Handler] = {"container.exec": self._exec, "exec.signal": self._signal}
@@ -98,6 +102,9 @@ class Execs:
             message = json.loads(data)
             if "failed" in message:
                 failure.append(Refusal(**message["failed"]))
+                return
+            if "used_ns" in message:
+                self._used(container, message["used_ns"])
                 return
             running.pidfd = passed[0]
             call.ok(exec=running.name)
@@ -152,7 +159,7 @@ def _size_terminal(terminal: int, columns: int, rows: int) -> None:
 
 
 def _help(order: _Order, fds: list[int], report: socket.socket, init_fd: int, program_fd: int) -> int:
-    """Enter the container, start the program, pass its pidfd on once it runs, and return its exit code."""
+    """Enter the container, start the program, pass its pidfd on once it runs, tell what it used, return its exit code."""
     words, words_end = os.pipe2(os.O_CLOEXEC)
     try:
         if not order.is_plain:
@@ -169,8 +176,9 @@ def _help(order: _Order, fds: list[int], report: socket.socket, init_fd: int, pr
         report.send(json.dumps({"failed": json.loads(said)}).encode())
     else:
         socket.send_fds(report, [b'{"started":true}'], [pidfd])
-    report.close()
-    return exit_code(os.waitpid(pid, 0)[1])[0]
+    _, status, usage = os.wait4(pid, 0)
+    report.send(json.dumps({"used_ns": int((usage.ru_utime + usage.ru_stime) * 1e9)}).encode())
+    return exit_code(status)[0]
 
 
 def _become(order: _Order, fds: list[int], program_fd: int, words: int) -> int:

@@ -14,8 +14,19 @@ from headrace.sandbox.wire import Message, Refusal
 _READ_BYTES = 65536
 
 
-def answer_from_child(loop: Loop, call: Call, work: Callable[[], Message], *, timeout_s: float) -> None:
-    """Run `work` in a child with this process's namespaces and capabilities; its result or Refusal answers `call`."""
+def answer_from_child(
+    loop: Loop,
+    call: Call,
+    work: Callable[[], Message],
+    *,
+    timeout_s: float,
+    finish: Callable[[Message], Message] = lambda result: result,
+) -> None:
+    """Run `work` in a child with this process's namespaces and capabilities; its result or Refusal answers `call`.
+
+    Args:
+        finish: makes the answer of the result, in this process.
+    """
     receive, send = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     os.set_blocking(send, True)
     pid = fork(lambda: _work(work, send), (send,))
@@ -30,7 +41,7 @@ def answer_from_child(loop: Loop, call: Call, work: Callable[[], Message], *, ti
             loop.forget(receive)
             os.close(receive)
             deadline.cancel()
-            _answer(call, bytes(said))
+            _answer(call, bytes(said), finish)
 
     def too_slow() -> None:
         op = call.request["op"]
@@ -59,11 +70,11 @@ def _work(work: Callable[[], Message], send: int) -> None:
         data = data[os.write(send, data) :]
 
 
-def _answer(call: Call, said: bytes) -> None:
+def _answer(call: Call, said: bytes, finish: Callable[[Message], Message]) -> None:
     result = (
         json.loads(said) if said else {"refused": {"code": "Failed", "message": f"{call.request['op']} was killed"}}
     )
     if "ok" in result:
-        call.ok(**result["ok"])
+        call.ok(**finish(result["ok"]))
     else:
         call.fail(Refusal(**result["refused"]))

@@ -106,8 +106,8 @@ def sockets_of(processes: Iterable[int]) -> set[int]:
 
 def processes_beside(pids: Iterable[int]) -> list[int]:
     """Return every process that lives in the PID namespace of one of `pids`, those included."""
-    namespaces = {namespace for pid in pids if (namespace := _namespace(pid))}
-    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _namespace(int(name)) in namespaces]
+    namespaces = {namespace for pid in pids if (namespace := namespace_of(pid))}
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and namespace_of(int(name)) in namespaces]
 
 
 def pid_of(pidfd: int) -> int:
@@ -116,7 +116,7 @@ def pid_of(pidfd: int) -> int:
         return next(int(line.split()[1]) for line in file if line.startswith("Pid:"))
 
 
-def _namespace(pid: int) -> int:
+def namespace_of(pid: int) -> int:
     """Return the number of a process's PID namespace, 0 where it is gone or not ours to see."""
     try:
         return os.stat(f"/proc/{pid}/ns/pid").st_ino

@@ -18,6 +18,7 @@ from headrace.sandbox.loop import Loop
 from headrace.sandbox.mounts import end_connections
 from headrace.sandbox.server import Call, Handler
 from headrace.sandbox.starting import Setting, Starts
+from headrace.sandbox.usage import Usage
 from headrace.sandbox.wire import Message, Refusal
 
 _LONGEST_HOSTNAME = 64
@@ -41,6 +42,7 @@ class Pods:
             "pod.listening": self._listening,
             "container.start": self._start,
             "container.signal": self._signal,
+            **Usage(loop, self._pods, has_namespaces=not setting.is_plain).handlers,
         }
 
     def running(self, pod_name: str, container_name: str) -> Container:
@@ -51,6 +53,13 @@ class Pods:
         if container.state != "running":
             raise Refusal("Conflict", f"container {container_name} of pod {pod_name} is not running")
         return container
+
+    def used_elsewhere(self, container: Container, cpu_ns: int) -> None:
+        """A command that ran in `container` has ended, and somebody outside waited for it."""
+        container.cpu.elsewhere_ns += cpu_ns
+        home = self._pods.get(container.pod)
+        if home is not None:
+            home.cpu.elsewhere_ns += cpu_ns
 
     def kill_all(self) -> None:
         """Kill every pod and wait until nothing of any is left."""

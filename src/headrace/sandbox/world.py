@@ -70,7 +70,7 @@ class World:
         self._pods = Pods(self._loop, self._journal, setting)
         self._services = Services(self._loop, self._journal)
         self._mounts = Mounts(self._loop, why_not=features["userns"])
-        self._execs = Execs(self._loop, self._pods.running)
+        self._execs = Execs(self._loop, self._pods.running, self._pods.used_elsewhere)
         self._pods.on_container_gone.append(self._execs.container_gone)
         listener = wire.listen(settings.socket)
         handlers = {

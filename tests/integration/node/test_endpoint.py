@@ -178,3 +178,38 @@ async def test_attaching_shows_what_is_said_from_now_on(node: Any) -> None:
                 assert isinstance(message, bytes)
                 out[message[0]] += message[1:]
         assert (out[1], out[2], json.loads(out[3])["status"]) == (b"out\n", b"err\n", "Success")
+
+
+async def test_usage(node: Any) -> None:
+    burn = "import time\nkept = b'x' * (48 << 20)\nwhile time.process_time() < 0.3: pass\ntime.sleep(1000)"
+    cache = {"name": "cache", "emptyDir": {"medium": "Memory"}}
+    fill = "head -c 20M /dev/zero > /cache/x; exec sleep 1000"
+    side = {
+        "name": "side",
+        "command": ["/bin/sh", "-c", fill],
+        "volumeMounts": [{"name": "cache", "mountPath": "/cache"}],
+    }
+    async with node.running() as agent, serving(agent.app()) as host, httpx2.AsyncClient() as client:
+        await node.submit({"name": "app", "command": ["python3", "-c", burn]}, side, volumes=[cache])
+        await node.until_phase("Running")
+
+        async def used() -> tuple[Any, Any]:
+            summary = (await client.get(f"http://{host}/stats/summary")).json()
+            return summary, summary["pods"][0]
+
+        with anyio.fail_after(20):
+            while True:
+                summary, pod = await used()
+                app, other = sorted(pod["containers"], key=lambda one: str(one["name"]))
+                total = pod["memory"]["workingSetBytes"]
+                if app["cpu"]["usageCoreNanoSeconds"] > 3e8 and total > 68 << 20:
+                    break
+                await anyio.sleep(0.05)
+        assert (app["name"], other["name"]) == ("app", "side")
+        assert other["memory"]["workingSetBytes"] < 20 << 20 < 48 << 20 < app["memory"]["workingSetBytes"]
+        assert pod["podRef"]["name"] == "p"
+        assert summary["node"]["memory"]["workingSetBytes"] > total
+        assert summary["node"]["cpu"]["usageCoreNanoSeconds"] > pod["cpu"]["usageCoreNanoSeconds"]
+        text = (await client.get(f"http://{host}/metrics/resource")).text
+        assert 'container_cpu_usage_seconds_total{container="app",namespace="ns",pod="p"} 0.' in text
+        assert "resource_scrape_error 0.0" in text

@@ -211,6 +211,15 @@ def test_shared_pages_count_once(world: RunningWorld) -> None:
     assert ended.exit_code == 0, "5 × 40 MiB resident, 40 MiB used"
 
 
+def test_files_in_memory_count_once_when_they_are_mapped(world: RunningWorld) -> None:
+    share = (
+        "import mmap, os, time\nfd = os.open('/dev/shm/x', os.O_RDWR | os.O_CREAT)\nos.ftruncate(fd, 48 << 20)\n"
+        "shown = mmap.mmap(fd, 48 << 20)\nshown[:] = bytes([1]) * (48 << 20)\ntime.sleep(1.5)"
+    )
+    ended = world.run("p", ["python3", "-c", share], limits={"memory_bytes": 84 << 20})
+    assert ended.exit_code == 0, "48 MiB in the file, 48 MiB mapped, 48 MiB used"
+
+
 def test_logs_rotate(world: RunningWorld) -> None:
     path = world.log_path("p", "main")
     world.run("p", ["seq", "-w", "1", "5000"], log={"path": path, "max_bytes": 20_000, "max_files": 3})

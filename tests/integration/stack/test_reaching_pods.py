@@ -1,4 +1,4 @@
-"""Pods of a whole installation, reached with kubectl: a forwarded port, and a webhook that a pod serves."""
+"""Pods of a whole installation, reached with kubectl: a forwarded port, what they use, a webhook that a pod serves."""
 
 from __future__ import annotations
 
@@ -104,6 +104,27 @@ def test_ports_are_forwarded_to_pods_and_to_nobody_else(installation: Installati
             if forwarding.poll() is None:
                 forwarding.send_signal(signal.SIGINT)
                 forwarding.communicate(timeout=WITHIN_S)
+
+
+BUSY = "kept = b'x' * (96 << 20); print('busy', flush=True)\nwhile True: pass"
+
+
+def test_top_shows_what_pods_and_nodes_use(installation: Installation) -> None:
+    installation.up()
+    kubectl(installation, "apply", "-f", "-", stdin=[pod("busy", BUSY)])
+    kubectl(installation, "wait", "pod/busy", "--for=condition=Ready", "--timeout=60s")
+    deadline = time.monotonic() + WITHIN_S
+    while "busy" not in kubectl(installation, "logs", "busy"):
+        assert time.monotonic() < deadline
+    [(name, cores, memory)] = [
+        line.split() for line in kubectl(installation, "top", "pod", "--no-headers").splitlines()
+    ]
+    assert name == "busy"
+    assert 100 < int(cores.removesuffix("m")) < 1100  # a loop has one core to itself, or as much as there is left
+    assert 96 <= int(memory.removesuffix("Mi")) < 160
+    nodes = [line.split() for line in kubectl(installation, "top", "node", "--no-headers").splitlines()]
+    assert sorted(row[0] for row in nodes) == ["cloud", "own"]
+    assert max(int(row[3].removesuffix("Mi")) for row in nodes) > 96
 
 
 def answered(url: str) -> bytes:

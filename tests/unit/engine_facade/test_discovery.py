@@ -7,6 +7,8 @@ from typing import Any
 import msgspec
 
 from headrace.engine.facade.discovery import Answered, Discovery
+from headrace.engine.facade.measured import GROUP, VERSION
+from headrace.engine.facade.metrics import ROWS
 from headrace.engine.pipeline.registry import Registry, Resource
 from headrace.spec.kind import Json, Kind
 from headrace.spec.kinds import POD, SERVICE_ACCOUNT, TRAIN_JOB
@@ -101,3 +103,18 @@ def test_documents_change_with_the_registry_and_only_then() -> None:
     assert after.etag != before.etag
     kinds.remove("example.org", "things")
     assert discovery.groups().etag == before.etag
+
+
+def test_metrics_are_listed_though_no_registry_has_them() -> None:
+    discovery = Discovery(registry(POD), [(GROUP, VERSION)], further=ROWS)
+    [metrics] = [
+        item for item in decoded(discovery.aggregated(core=False))["items"] if item["metadata"]["name"] == GROUP
+    ]
+    assert [
+        (one["resource"], one["responseKind"]["kind"], one["scope"], one["verbs"])
+        for one in metrics["versions"][0]["resources"]
+    ] == [("nodes", "NodeMetrics", "Cluster", ["get", "list"]), ("pods", "PodMetrics", "Namespaced", ["get", "list"])]
+    assert [row["name"] for row in decoded(discovery.resources(GROUP, VERSION))["resources"]] == ["nodes", "pods"]
+    assert {row["kind"] for row in decoded(discovery.resources("", "v1"))["resources"] if row["name"] == "pods"} == {
+        "Pod"
+    }

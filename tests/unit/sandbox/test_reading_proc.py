@@ -4,6 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from headrace.sandbox import journal, memory, mounts, supervised
 
 
@@ -49,5 +51,26 @@ def test_a_process_is_its_pid_its_start_and_this_boot() -> None:
 
 def test_memory_of_a_process() -> None:
     pid = os.getpid()
-    assert memory.resident_bytes(pid) >= memory.proportional_bytes(pid) > 1 << 20
-    assert memory.resident_bytes(2**22 - 1) == memory.proportional_bytes(2**22 - 1) == 0
+    assert memory.resident_bytes(pid) >= memory.share(pid).bytes > 1 << 20
+    assert memory.resident_bytes(2**22 - 1) == memory.share(2**22 - 1).bytes == 0
+
+
+def test_a_rollup_is_read() -> None:
+    text = b"55e0-7ffc ---p 00000000 00:00 0 [rollup]\nRss: 9 kB\nPss:  7 kB\nPss_Dirty: 1 kB\nPss_Shmem:   2 kB\n"
+    assert memory.parse_share(text) == memory.Share(7 * 1024, 2 * 1024)
+    assert memory.parse_share(b"") == memory.Share(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "files_bytes", "expected"),
+    [
+        ([], 0, 0),
+        ([(10, 0), (20, 0)], 0, 30),
+        ([(10, 0)], 5, 15),  # files that nobody maps
+        ([(10, 4), (10, 4)], 8, 20),  # the same pages, mapped
+        ([(10, 4)], 0, 10),  # a memfd is in no file system
+        ([(10, 4)], 9, 15),
+    ],
+)
+def test_memory_used_together(shares: list[tuple[int, int]], files_bytes: int, expected: int) -> None:
+    assert memory.working_set_bytes([memory.Share(*one) for one in shares], files_bytes) == expected

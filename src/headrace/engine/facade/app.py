@@ -22,6 +22,7 @@ from headrace.engine.facade.authentication import Authenticator
 from headrace.engine.facade.discovery import Discovery
 from headrace.engine.facade.documents import DocumentRoutes
 from headrace.engine.facade.guard import Guard
+from headrace.engine.facade.metrics import ROWS, Metrics
 from headrace.engine.facade.node_proxy import NodeProxy
 from headrace.engine.facade.pods import CONNECTED, PodStreams
 from headrace.engine.facade.relay import refuse_socket
@@ -54,7 +55,8 @@ def build_app(
     Args:
         static: bearer tokens of people and nodes.
         accounts: service accounts' tokens; None where none are honoured.
-        node_proxy: the way to pods' logs, commands and ports; None answers them with 501.
+        node_proxy: the way to pods' logs, commands and ports, which are answered with 501 where it is None, and to
+            what nodes use; there is no `metrics.k8s.io` without.
         extensions: further routes at or below `/apis/<group>/<version>`; `request.user` is the pipeline's `User`.
             Their callers are authorised by the group, resource and namespace of the path like all others. The group
             is listed in discovery; a route at its very root answers what resources it has.
@@ -71,8 +73,11 @@ def build_app(
     resources = Resources(pipeline, clock)
     reviews = Reviews(authenticator, pipeline.authoriser, clock)
     streams = PodStreams(pipeline, node_proxy)
+    metrics = Metrics(pipeline, node_proxy.usage).routes() if node_proxy is not None else []
+    extensions = [*extensions, *metrics]
     places = dict.fromkeys(_group_and_version(route) for route in extensions)
-    documents = DocumentRoutes(Discovery(pipeline.registry, tuple(places)), Documents(pipeline.registry), ready)
+    discovery = Discovery(pipeline.registry, tuple(places), further=ROWS if metrics else ())
+    documents = DocumentRoutes(discovery, Documents(pipeline.registry), ready)
 
     async def serve(http: HttpRequest) -> Response:
         target = parse(http.scope["path"])

@@ -81,10 +81,14 @@ class Discovery:
 
     Args:
         extensions: `(group, version)` of aggregated APIs, listed without resources.
+        further: what is served besides, and in no registry.
     """
 
-    def __init__(self, registry: Registry, extensions: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self, registry: Registry, extensions: Sequence[tuple[str, str]] = (), further: Sequence[Row] = ()
+    ) -> None:
         self._registry = registry
+        self._further = tuple(further)
         self._extensions = tuple(dict.fromkeys(extensions))
         self._revision = -1
         self._rows: list[Row] = []
@@ -137,7 +141,9 @@ class Discovery:
     def _refresh(self) -> None:
         if self._revision != self._registry.revision:
             self._revision = self._registry.revision
-            self._rows = sorted([*(row for resource in self._registry for row in rows_of(resource)), *REVIEWS])
+            self._rows = sorted(
+                [*(row for resource in self._registry for row in rows_of(resource)), *REVIEWS, *self._further]
+            )
             self._rendered = {}
 
     def _render(self, key: str, make: Any) -> Answered:

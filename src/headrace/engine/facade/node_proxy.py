@@ -1,4 +1,4 @@
-"""The way to a pod's logs, commands and ports: its node's agent, over HTTPS, at the kubelet's own URLs.
+"""The way to a pod's logs, commands and ports, and to what its node uses: the node's agent, over HTTPS, at the kubelet's own URLs.
 
 The agent is where the Node object says (`status.addresses`, `status.daemonEndpoints.kubeletEndpoint`); it is proved by
 our authority, and the façade proves itself with a client certificate of the same. Shapes of the URLs:
@@ -44,7 +44,7 @@ class Agent(NamedTuple):
 
 
 class NodeProxy:
-    """Opens logs, exec streams and ports on nodes' agents.
+    """Opens logs, exec streams and ports on nodes' agents, and asks what they use.
 
     Args:
         authority: PEM file of the authority that signed the agents' certificates.
@@ -63,6 +63,9 @@ class NodeProxy:
         node_name = (pod.get("spec") or {}).get("nodeName")
         if not node_name:
             raise BadRequest(f"pod {name} does not have a host assigned", hint="It has not been scheduled yet.")
+        return await self._agent(node_name)
+
+    async def _agent(self, node_name: str) -> Agent:
         status = (await self._find_node(node_name)).get("status") or {}
         port = ((status.get("daemonEndpoints") or {}).get("kubeletEndpoint") or {}).get("Port")
         addresses = {a.get("type"): a.get("address") for a in reversed(status.get("addresses") or [])}
@@ -72,6 +75,22 @@ class NodeProxy:
                 f"Node {node_name} says no address of its agent.", hint="Wait until its agent has registered it."
             )
         return Agent(host, int(port))
+
+    async def usage(self, node_name: str) -> str:
+        """Return what a node says it uses, in Prometheus' text format.
+
+        Raises NotFound, AgentRefused with the agent's sentence, Unavailable when it cannot be reached.
+        """
+        agent = await self._agent(node_name)
+        timeout = httpx2.Timeout(_READ_DEADLINE_S, connect=CONNECT_DEADLINE_S)
+        try:
+            async with httpx2.AsyncClient(verify=self._tls, timeout=timeout, trust_env=False) as client:
+                response = await client.get(f"https://{agent.authority}/metrics/resource")
+        except httpx2.TransportError as error:
+            raise unreachable(agent.host, agent.port, error) from error
+        if response.status_code != 200:
+            raise AgentRefused(response.status_code, response.content[:_ERROR_LIMIT_BYTES])
+        return response.text
 
     @asynccontextmanager
     async def logs(

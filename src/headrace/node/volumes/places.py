@@ -60,8 +60,12 @@ class PodPlace:
         return self.root / "volumes"
 
     def volume(self, name: str) -> Path:
-        """The directory of one volume; what containers see is `mount` in it."""
+        """The directory of one volume."""
         return self.volumes / name
+
+    def mount(self, name: str) -> Path:
+        """What containers see of one volume."""
+        return self.volume(name) / "mount"
 
     def make(self) -> None:
         """Make the pod's directory. Idempotent."""
@@ -69,7 +73,7 @@ class PodPlace:
 
     def make_volume(self, name: str, mode: int = 0o755) -> str:
         """Make one volume's directory and return the path that containers see. Idempotent."""
-        mount = self.volume(name) / "mount"
+        mount = self.mount(name)
         if not mount.is_dir():
             mount.mkdir(parents=True, exist_ok=True)
             mount.chmod(mode)

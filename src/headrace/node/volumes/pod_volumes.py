@@ -127,7 +127,7 @@ class PodVolumes:
             if note.driver:
                 await self._published.undo(uid, name, note)
             else:
-                target = str(place.volume(name) / "mount")
+                target = str(place.mount(name))
                 await self._world.request("mount.unmount", target=target, all=True, lazy=True)
                 place.forget(name)
         self._tokens.forget(uid)

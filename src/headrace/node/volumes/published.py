@@ -111,7 +111,7 @@ class PublishedVolumes:
         driver = self.driver(note.driver)
         place = PodPlace(self._pods, uid)
         async with self._turn(note.driver, note.volume_id):
-            await driver.unpublish(volume_id=note.volume_id, target=str(place.volume(name) / "mount"))
+            await driver.unpublish(volume_id=note.volume_id, target=str(place.mount(name)))
             if note.persistent and not self._has_others(uid, name, note):
                 await driver.unstage(volume_id=note.volume_id)
             place.forget(name)
@@ -123,7 +123,7 @@ class PublishedVolumes:
             if name in names and note.persistent:
                 driver = self.driver(note.driver)
                 async with self._turn(note.driver, note.volume_id):
-                    why = await driver.healthy(volume_id=note.volume_id, target=str(place.volume(name) / "mount"))
+                    why = await driver.healthy(volume_id=note.volume_id, target=str(place.mount(name)))
                 if why:
                     return f"volume {name}: {why}"
         return ""
