@@ -130,8 +130,11 @@ class _Container:
 
     def _members(self) -> list[int]:
         """Every process of the container but this one."""
-        if self._order["is_plain"]:
-            return plain.descendants(os.getpid())
+        own = int(os.readlink("/proc/self"))
+        if (
+            self._order["is_plain"] or own != os.getpid()
+        ):  # where no /proc of ours could be mounted it shows the machine's
+            return plain.descendants(own)
         return [int(name) for name in os.listdir("/proc") if name.isdigit() and name != "1"]
 
     def _kill_rest(self) -> None:

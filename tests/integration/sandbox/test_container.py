@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from headrace.sandbox.testing import RunningWorld, family, read_log, wait_until
+from headrace.sandbox.testing import RunningWorld, family, missing_features, read_log, running_world, wait_until
 from headrace.sandbox.wire import Refusal
 
 
@@ -195,6 +195,34 @@ def test_too_much_memory_kills_the_container(world: RunningWorld) -> None:
     ended = world.run("p", ["python3", "-c", grow], limits={"memory_bytes": 96 << 20})
     assert (ended.entry["exit_code"], ended.entry["reason"]) == (137, "OOMKilled")
     assert world.client.call("state")["pods"][0]["containers"][0]["oom"]
+
+
+MASKED_PROC = """
+import os, runpy
+from headrace.sandbox import process, syscalls
+
+uid, gid = os.geteuid(), os.getegid()
+syscalls.unshare(syscalls.CLONE_NEWNS | (syscalls.CLONE_NEWUSER if uid else 0))
+if uid:
+    process.map_ids(uid, gid, outside_uid=uid, outside_gid=gid)
+syscalls.mount("none", "/", flags=syscalls.MS_PRIVATE | syscalls.MS_REC)
+syscalls.mount("/dev/null", "/proc/version", flags=syscalls.MS_BIND)
+runpy.run_module("headrace.sandbox.world", run_name="__main__")
+"""
+
+
+def test_a_limit_is_the_containers_own_where_proc_shows_the_machine(tmp_path: Path) -> None:
+    if why := missing_features().get("userns"):
+        pytest.skip(f"NO USER NAMESPACE: {why}")
+    with running_world(tmp_path, main=MASKED_PROC) as masked:
+        assert "hides parts of /proc" in masked.client.call("hello")["reasons"]["proc"]
+        masked.client.call("pod.create", pod="p")
+        machine = shell("ls -d /proc/[0-9]* | wc -l; sleep 0.5")
+        seen = masked.run("p", machine, container="small", limits={"memory_bytes": 32 << 20})
+        assert (seen.exit_code, int(seen.stdout) > 10) == (0, True)
+        grow = shell("head -c 200M /dev/zero | tail -c 190M | sleep 1000")
+        ended = masked.run("p", grow, container="big", limits={"memory_bytes": 96 << 20})
+        assert ended.entry["reason"] == "OOMKilled"
 
 
 def test_files_in_memory_count_as_memory(world: RunningWorld) -> None:
