@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ MEBIBYTE = 1 << 20
 
 
 @pytest.fixture(scope="module")
-def busy(reached: Machine, reached_namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Pods:
-    """A pod `busy`, which keeps 64 MiB and a processor."""
+def busy(reached: Machine, reached_namespace: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pods]:
+    """A pod `busy`, which keeps 64 MiB and a processor, until the module's tests have ended."""
     made = Pods(reached.access, reached.name, reached_namespace, tmp_path_factory.mktemp("client"), "websocket")
     made.make("busy", "python3", "-c", BUSY)
-    return made
+    yield made
+    made.access.call("DELETE", f"/api/v1/namespaces/{reached_namespace}/pods/busy?gracePeriodSeconds=0")
 
 
 def proxied(pods: Pods, node: str, path: str) -> str:
