@@ -3,6 +3,7 @@ the choice of a real Kubernetes."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -26,6 +27,9 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installat
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in a shell's background it would hand that on to all programs that tests interrupt.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     ends = ExitStack()
     ends.enter_context(interruptible())
     config.add_cleanup(ends.close)
