@@ -7,6 +7,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LONGEST_RUN_S = 7200
+"""What a run starts ends after that by itself, when the run was killed. No whole suite takes longer."""
+
 _ASKS_TO_END = (signal.SIGTERM, signal.SIGHUP)
 
 

@@ -17,12 +17,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
+from tests.interruption import LONGEST_RUN_S
 from tests.storage import free_ports
 
 _PROGRAMS = Path("/usr/lib/postgresql")
 _CLUSTER_SETTINGS = Path("/etc/postgresql-common/createcluster.conf")
 _READY_WITHIN_S = 30.0
-_LONGEST_S = 900
 """The server ends by itself then, even where the tests were killed."""
 
 
@@ -72,7 +72,7 @@ def postgres() -> Iterator[Postgres]:
 def _served(programs: Path, data: Path, port: int, user: str | None, log: Path) -> Iterator[None]:
     options = {"listen_addresses": "127.0.0.1", "port": str(port), "unix_socket_directories": "", "fsync": "off"}
     words = [word for key, value in options.items() for word in ("-c", f"{key}={value}")]
-    bounded = ["timeout", "--signal=INT", "--kill-after=5", str(_LONGEST_S)]
+    bounded = ["timeout", "--signal=INT", "--kill-after=5", str(LONGEST_RUN_S)]
     with open(log, "wb") as out:
         server = subprocess.Popen(
             [*bounded, str(programs / "postgres"), "-D", str(data), *words],

@@ -19,11 +19,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.interruption import LONGEST_RUN_S
+
 BIN = Path(sysconfig.get_path("scripts"))
 _READY_WITHIN_S = 30.0
 _COMMAND_WITHIN_S = 60.0
-_LONGEST_S = 900
-"""A server ends by itself then, even where the tests were killed."""
 
 READ = """
 import hashlib, pathlib, sys
@@ -180,7 +180,7 @@ def _served(
     argv: Sequence[str], port: int, log: Path, *, host: str = "127.0.0.1", env: Mapping[str, str] | None = None
 ) -> Iterator[None]:
     """Run a server for as long as the context lasts; it listens when the context begins."""
-    bounded = ("timeout", "--kill-after=5", str(_LONGEST_S), str(BIN / argv[0]), *argv[1:])
+    bounded = ("timeout", "--kill-after=5", str(LONGEST_RUN_S), str(BIN / argv[0]), *argv[1:])
     with open(log, "wb") as out:
         server = subprocess.Popen(
             bounded, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env={**os.environ, **(env or {})}

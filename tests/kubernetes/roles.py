@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lightkube.config.kubeconfig import KubeConfig
+from tests.interruption import LONGEST_RUN_S
 from tests.kubernetes.access import Access
 from tests.storage import free_ports
 
@@ -26,7 +27,6 @@ from headrace.spec.names import PROJECT_LABEL
 
 WITHIN_S = 60.0
 _GONE_WITHIN_S = 240.0
-_LONGEST_S = 900
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 T = TypeVar("T")
@@ -80,7 +80,7 @@ def role(
     """Run `headrace.roles.<name>` for as long as the context lasts; it need not be ready yet."""
     (port,) = free_ports(1)
     monitoring, log = f"127.0.0.1:{port}", directory / f"{name}-{port}.log"
-    words = ["timeout", "--kill-after=5", str(_LONGEST_S), sys.executable, "-m", f"headrace.roles.{name}"]
+    words = ["timeout", "--kill-after=5", str(LONGEST_RUN_S), sys.executable, "-m", f"headrace.roles.{name}"]
     with open(log, "wb") as out:
         process = subprocess.Popen(
             [*words, "--monitoring", monitoring, *(str(option) for option in options)],

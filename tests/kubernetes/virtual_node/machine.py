@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.interruption import LONGEST_RUN_S
 from tests.kubernetes.access import Access
 from tests.kubernetes.roles import gone, until
 
 from headrace.spec.kind import Json
-
-_LONGEST_S = 900
 
 
 @dataclass
@@ -73,7 +72,7 @@ def begin(access: Access, home: Path, name: str, *options: str | Path, joins: bo
     environment = {key: value for key, value in os.environ.items() if key != "KUBECONFIG"}
     with open(log, "wb") as out:
         process = subprocess.Popen(
-            ["timeout", "--foreground", "--kill-after=90", str(_LONGEST_S), *words],
+            ["timeout", "--foreground", "--kill-after=90", str(LONGEST_RUN_S), *words],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
