@@ -70,12 +70,12 @@ def report(found: list[tuple[str, Row]], load: tuple[float, ...], given: argpars
     values = {(site, row.name): row for site, row in found}
     names = list(dict.fromkeys(row.name for _, row in found))
     width = max(map(len, names))
-    print(f"{'what':<{width}}" + "".join(f"{place:>16}" for place in places) + "        goal      Fluid")
+    print(f"{'what':<{width}}" + "".join(f"{place:>16}" for place in places) + "            goal  Fluid")
     for name in names:
         rows = [values.get((place, name)) for place in places]
         row = next(filter(None, rows))
         cells = "".join(f"{_cell(found):>16}" for found in rows)
-        print(f"{name:<{width}}{cells}{row.goal:>12}  {row.peer}".rstrip())
+        print(f"{name:<{width}}{cells}{row.goal:>16}  {row.peer}".rstrip())
     RESULTS.parent.mkdir(exist_ok=True)
     results = [{"site": site, **row._asdict()} for site, row in found]
     body = {"machine": machine, "load": load[0], "asked": vars(given), "results": results}
