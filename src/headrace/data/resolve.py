@@ -11,7 +11,7 @@ from typing import Any
 from headrace.cluster.cache import Cache
 from headrace.data.client import ResolvedDataset
 from headrace.data.conditions import BOUND, CLAIM_DATASET_READY
-from headrace.data.runtime.judge import Parts, Verdict, judge
+from headrace.data.runtime.judge import Verdict, judge
 from headrace.data.runtime.observe import DatasetObserver
 from headrace.data.runtime.pools import allowed_pools
 from headrace.data.runtime.volume import owning_dataset
@@ -36,7 +36,6 @@ class Resolver:
         self._claims = cache.reader(PERSISTENT_VOLUME_CLAIM)
         self._volumes = cache.reader(PERSISTENT_VOLUME)
         self._datasets = cache.reader(DATASET)
-        self._judged: dict[Ref, tuple[Parts, Verdict]] = {}
 
     def dataset(self, claim: Ref) -> ResolvedDataset | None:
         """Return the dataset behind a claim; None for an ordinary claim, which only its own driver can mount.
@@ -129,22 +128,14 @@ class Resolver:
     def _verdict(self, claim: Doc[Any], behind: Ref) -> Verdict:
         parts = self._observer.parts(behind)
         if parts is None or parts.dataset.is_deleting:
-            self._judged.pop(behind, None)
             return _not_yet("Its Dataset is not there yet.")
         if not owning_dataset(claim) and not belongs_to(parts.dataset, claim):
             condition = find_condition(claim, CLAIM_DATASET_READY) or {}
             return _not_yet(str(condition.get("message") or "Its Dataset is being replaced."))
-        verdict = self._judge(behind, parts)
+        verdict = judge(parts)
         if verdict.resolved is not None and parts.dataset.status.get("phase") != BOUND:
             return _not_yet("It is being set up.")
         return verdict
-
-    def _judge(self, dataset: Ref, parts: Parts) -> Verdict:
-        """Judge once for as long as every part is the very object that it was: it takes 0.5 ms, and each pod asks."""
-        known = self._judged.get(dataset)
-        if known is None or known[0] != parts:
-            known = self._judged[dataset] = parts, judge(parts)
-        return known[1]
 
     def _ordinary(self, claim: Doc[Any]) -> DatasetState:
         volume = self._volumes.get(Ref("", str(claim.spec.get("volumeName") or "")))

@@ -2,13 +2,11 @@
 
 import os
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from headrace.sandbox.supervised import is_alive
-from headrace.sandbox.testing import RunningWorld, family, missing_features, read_log, running_world, wait_until
+from headrace.sandbox.testing import RunningWorld, family, read_log, wait_until
 from headrace.sandbox.wire import Refusal
 
 
@@ -17,12 +15,8 @@ def shell(script: str) -> list[str]:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[RunningWorld]:
-    if why := missing_features().get("userns"):
-        pytest.skip(f"NO USER NAMESPACE TO FORBID ANOTHER IN: {why}")
-    with running_world(tmp_path, without_namespaces=True) as running:
-        running.client.call("pod.create", pod="p")
-        yield running
+def world(plain_world: RunningWorld) -> RunningWorld:
+    return plain_world
 
 
 @pytest.fixture

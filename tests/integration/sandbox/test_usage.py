@@ -1,13 +1,12 @@
 """What a world tells of the usage of its containers, with real processes."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from headrace.sandbox.testing import RunningWorld, missing_features, read_log, running_world, wait_until
+from headrace.sandbox.testing import RunningWorld, read_log, wait_until
 from headrace.sandbox.wire import Message, Refusal
 
 MEBIBYTE = 1 << 20
@@ -133,15 +132,6 @@ def test_what_has_ended_is_not_told(world: RunningWorld) -> None:
     assert usage(world)["containers"] == []
     world.client.call("pod.remove", pod="p")
     assert world.client.call("usage")["pods"] == []
-
-
-@pytest.fixture
-def plain_world(tmp_path: Path) -> Iterator[RunningWorld]:
-    if why := missing_features().get("userns"):
-        pytest.skip(f"NO USER NAMESPACE TO FORBID ANOTHER IN: {why}")
-    with running_world(tmp_path, without_namespaces=True) as running:
-        running.client.call("pod.create", pod="p")
-        yield running
 
 
 def test_without_namespaces_descent_decides(plain_world: RunningWorld) -> None:
