@@ -123,7 +123,7 @@ def field_value(raw: Mapping[str, Any], path: str) -> str:
     """Return the field at a dotted path as a field selector sees it: text, and `""` where there is nothing."""
     value: Any = raw
     for part in path.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        value = value.get(part) if isinstance(value, dict) else None
     if isinstance(value, bool):
         return "true" if value else "false"
     return "" if value is None else str(value)

@@ -64,13 +64,17 @@ def matcher(request: Request, resource: Resource) -> Match | None:
 
 
 def _matcher(labels: tuple[Requirement, ...], fields: tuple[Requirement, ...]) -> Match:
+    by_source = any(demand.key == "source" for demand in fields)
+
     def matches(raw: Json) -> bool:
-        return selects(labels, raw["metadata"].get("labels") or {}) and selects_fields(fields, _selectable(raw))
+        if not selects(labels, raw["metadata"].get("labels") or {}):
+            return False
+        return selects_fields(fields, _by_component(raw) if by_source else raw)
 
     return matches
 
 
-def _selectable(raw: Json) -> Json:
+def _by_component(raw: Json) -> Json:
     """An Event's `source` selects by its component (kubectl's `--field-selector source=…`)."""
     source = raw.get("source")
     return raw | {"source": source.get("component", "")} if isinstance(source, dict) else raw
