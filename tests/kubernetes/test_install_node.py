@@ -1,7 +1,6 @@
 """A whole installation on a real node: one command, and a pod of a project reads what a labelled claim says.
 
-The image has what `headrace[kubernetes]` asks for and nothing else. On a cluster of its own, because an installation is
-the whole cluster's.
+The image is what the Containerfile makes. On a cluster of its own, because an installation is the whole cluster's.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from tests.kubernetes import objects as written
 from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images
 from tests.kubernetes.cluster.temporary import temporary
-from tests.kubernetes.csi.driver_image import IMAGE, driver_image
+from tests.kubernetes.containerfile import containerfile_image
 from tests.kubernetes.csi.site import RESTRICTED, Site, client_image
 from tests.kubernetes.fixtures import made_or_skipped, ready_nodes
 from tests.kubernetes.roles import MERGE, apply, gone, until
 from tests.kubernetes.test_install import HOME, Cluster
-from tests.native import compiled
 
 from headrace.data.wrapper.objects import dataset_ref
 from headrace.spec.kind import Json, Ref
 
+IMAGE = "headrace.test/headrace:1"
 PROJECT, POOL, PROFILE = "vision", "brokered", "starfs-profile"
 FLUID = f"/apis/{written.FLUID}/namespaces/{PROJECT}"
 LEDGER_PLACE = "/var/lib/kubelet/ledger"
@@ -41,7 +40,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         node = made_or_skipped(own.add_node)
         access = Access(own.kubeconfig)
         until(lambda: node in ready_nodes(access), "the node is Ready")
-        for archive in (client_image(place), driver_image(place, compiled(place / "programs"))):
+        image = made_or_skipped(lambda: containerfile_image(place, IMAGE))
+        for archive in (client_image(place), image):
             own.import_image(archive)
             archive.unlink()
         Site(access, own, node, HOME).on_node("mkdir", "-m", "0777", LEDGER_PLACE)
