@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -19,28 +22,47 @@ from tests.kubernetes.cluster.programs import Missing, python_packages, registry
 PASSWORD = "open sesame"
 _BCRYPTED = "$2b$04$YAtL7m8ikbZWCDnIMP3VGeSXienZxXtY97GTkj3hR35YlZ6idm7xO"  # the one way of hashing that it takes
 _READY_WITHIN_S = 20.0
-_SETTINGS = """version: 0.1
-log: {{level: warn}}
-storage: {{filesystem: {{rootdirectory: {storage}}}, delete: {{enabled: true}}}}
-http: {{addr: "127.0.0.1:{port}"}}
-{auth}"""
 
 
 class Registry:
-    """A registry that runs, or could."""
+    """A registry that runs, or could.
 
-    def __init__(self, directory: Path, program: Path, users: Sequence[str]) -> None:
+    Args:
+        users: only they may pull and push, by PASSWORD.
+        auth: another way to say who may, as the registry's configuration has it.
+        tls: certificate and key, and the certificate of who vouches for them.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        program: Path,
+        users: Sequence[str] = (),
+        *,
+        auth: Mapping[str, Any] | None = None,
+        tls: tuple[Path, Path, Path] | None = None,
+    ) -> None:
         self.directory = directory
         self.port = free_port()
         self._program = program
         self._process: subprocess.Popen[bytes] | None = None
-        auth = ""
+        self._scheme = "https" if tls else "http"
+        self._trusted = ssl.create_default_context(cafile=tls[2]) if tls else True
         if users:
             (directory / "htpasswd").write_text("".join(f"{user}:{_BCRYPTED}\n" for user in users))
-            auth = f"auth: {{htpasswd: {{realm: test, path: {directory}/htpasswd}}}}\n"
+            auth = {"htpasswd": {"realm": "test", "path": f"{directory}/htpasswd"}}
         self.auth = (users[0], PASSWORD) if users else None
-        settings = _SETTINGS.format(storage=directory / "storage", port=self.port, auth=auth)
-        (directory / "registry.yml").write_text(settings)
+        settings = {
+            "version": "0.1",
+            "log": {"level": "warn"},
+            "storage": {"filesystem": {"rootdirectory": f"{directory}/storage"}, "delete": {"enabled": True}},
+            "http": {
+                "addr": f"127.0.0.1:{self.port}",
+                **({"tls": {"certificate": str(tls[0]), "key": str(tls[1])}} if tls else {}),
+            },
+            **({"auth": auth} if auth else {}),
+        }
+        (directory / "registry.yml").write_text(json.dumps(settings))  # which is YAML
 
     @property
     def host(self) -> str:
@@ -48,7 +70,7 @@ class Registry:
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}"
+        return f"{self._scheme}://{self.host}"
 
     def push(self, repository: str, tag: str, *images: TestImage) -> str:
         return push(self.url, repository, tag, *images, auth=self.auth)
@@ -64,7 +86,7 @@ class Registry:
         deadline = time.monotonic() + _READY_WITHIN_S
         while True:
             try:
-                httpx2.get(f"{self.url}/v2/", trust_env=False)
+                httpx2.get(f"{self.url}/v2/", trust_env=False, verify=self._trusted)
             except httpx2.HTTPError:
                 assert self._process.poll() is None, (self.directory / "registry.log").read_text()
                 assert time.monotonic() < deadline, "the registry does not answer"

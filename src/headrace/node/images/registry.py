@@ -153,6 +153,12 @@ class Repository:
             with anyio.fail_after(_ANSWER_S):
                 return await self._http.send(request, stream=True)
         except (httpx2.HTTPError, TimeoutError) as error:
+            if distrust := _distrust(error):
+                raise Unavailable(
+                    f"Registry {self.endpoint.host} shows a certificate that this machine does not trust: {distrust}.",
+                    hint="Have the machine trust who signed it, or start the node with SSL_CERT_FILE naming a file of those "
+                    "whom it trusts.",
+                ) from error
             raise Unavailable(f"Registry {self.endpoint.host} cannot be reached: {_why(error)}.") from error
         except httpx2.InvalidURL as error:
             raise InvalidSpec(f"Registry {self.endpoint.host} sent us to a URL that is none: {error}.") from error
@@ -201,6 +207,18 @@ def digest_of(like: str, body: bytes) -> str:
     """Return the digest of `body` by the algorithm of another digest."""
     algorithm = like.partition(":")[0]
     return f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
+
+
+def _distrust(error: BaseException) -> str:
+    """Return why a server's certificate was not accepted; empty where it is not about that."""
+    import ssl
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return ""
 
 
 def _why(error: Any) -> str:
