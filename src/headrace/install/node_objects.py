@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import platform
 import re
+from typing import Any
 
 import msgspec
 
 from headrace.errors import InvalidSpec
 from headrace.install.names import JOINED_NODE_ROLE
 from headrace.install.rbac import RBAC, READ, rule
-from headrace.spec.kind import Json
+from headrace.spec.kind import Doc, Json
 from headrace.spec.names import (
     FLUID_GROUP,
     HOSTNAME_LABEL,
@@ -138,3 +139,9 @@ def node_bindings(name: str) -> list[Json]:
 
 def binding_name(node: str) -> str:
     return f"{JOINED_NODE_ROLE}:{node}"
+
+
+def joined_by(binding: Doc[Any]) -> str:
+    """Return the node to which a ClusterRoleBinding gives its rights; empty for any other binding."""
+    role, _, node = binding.name.partition(":")
+    return node if role == JOINED_NODE_ROLE == (binding.raw.get("roleRef") or {}).get("name") else ""

@@ -17,8 +17,9 @@ from headrace.cluster.protocol import Cluster, JsonPatch, Scope
 from headrace.errors import Conflict, InvalidSpec, NotFound, Unavailable
 from headrace.install.apply import Outcome
 from headrace.install.installation import Installation
-from headrace.install.kinds import DEPLOYMENT, ROLE_BINDING
+from headrace.install.kinds import CLUSTER_ROLE_BINDING, DEPLOYMENT, ROLE_BINDING
 from headrace.install.names import ADMISSION, AUTHORITY_SECRET, CONTROLLER, KEY_SECRET, TLS_SECRET
+from headrace.install.node_objects import joined_by
 from headrace.install.objects import LABELS, kind_of, parts, ref_of
 from headrace.install.rbac import PROJECT_FINALIZER, PROJECT_READER, PROJECT_ROLE
 from headrace.spec.kind import Doc, Json, Kind, Ref
@@ -92,6 +93,8 @@ async def remove(
     await _without_pods(cluster, installation)
     await _release(cluster)
     async for gone in _leave_projects(cluster):
+        yield gone
+    async for gone in _leave_nodes(cluster, say, purge=purge):
         yield gone
     for kind, name in _MADE:
         if await _delete(cluster, kind, Ref(installation.namespace, name)):
@@ -201,6 +204,22 @@ async def _leave_projects(cluster: Cluster) -> AsyncIterator[Outcome]:
             await _without_finalizers(cluster, doc)
             if await _delete(cluster, ROLE_BINDING, doc.ref):
                 yield Outcome(ROLE_BINDING, doc.ref, "deleted", {})
+
+
+async def _leave_nodes(cluster: Cluster, say: Say, *, purge: bool) -> AsyncIterator[Outcome]:
+    """Tell which machines are nodes still. Their own rights go with --purge; else a later installation is theirs again."""
+    bindings = [doc for doc in await _every(cluster, CLUSTER_ROLE_BINDING) if joined_by(doc)]
+    if not bindings:
+        return
+    names = sorted(joined_by(doc) for doc in bindings)
+    shown = f"{', '.join(names[:_SHOWN])}{' and more' if len(names) > _SHOWN else ''}"
+    say(f"Still joined by headrace node, and of no use without Headrace: {shown}. There: headrace node --leave")
+    if not purge:
+        return
+    for doc in bindings:
+        for kind, ref in ((CLUSTER_ROLE_BINDING, doc.ref), (ROLE_BINDING, Ref("kube-system", doc.name))):
+            if await _delete(cluster, kind, ref):
+                yield Outcome(kind, ref, "deleted", {})
 
 
 # -- user data -----------------------------------------------------------------------------------------------------------

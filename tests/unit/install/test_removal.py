@@ -9,6 +9,7 @@ from headrace.errors import Conflict, InvalidSpec, NotFound, Unsupported
 from headrace.install.apply import apply, check_cluster
 from headrace.install.installation import Installation
 from headrace.install.kinds import CLUSTER_ROLE, DEPLOYMENT
+from headrace.install.node_objects import node_bindings
 from headrace.install.objects import kind_of, objects, ref_of
 from headrace.install.removal import remove
 from headrace.spec.kind import Ref
@@ -58,6 +59,24 @@ async def test_a_purge_takes_user_data_too() -> None:
     assert {"CustomResourceDefinition datasets.data.fluid.io", "PersistentVolumeClaim headrace-ledger"} <= gone
     with pytest.raises(NotFound):
         await made.get(DATASET, Ref("p", "d"))
+    assert await removed(made) == (set(), [])
+
+
+async def test_machines_that_are_nodes_still_are_named_and_keep_their_rights_for_a_later_installation() -> None:
+    made = installed()
+    for node in ("gpu-2", "gpu-1"):
+        for body in node_bindings(node):
+            made.seed(kind_of(body), body)
+    gone, said = await removed(made)
+    assert "Still joined by headrace node" in said[0]
+    assert "gpu-1, gpu-2" in said[0]
+    assert not [name for name in gone if "gpu" in name]
+    gone, said = await removed(made, purge=True)
+    assert {
+        f"{kind} headrace-joined-node:{node}"
+        for kind in ("ClusterRoleBinding", "RoleBinding")
+        for node in ("gpu-1", "gpu-2")
+    } <= gone
     assert await removed(made) == (set(), [])
 
 
