@@ -22,7 +22,9 @@ from headrace.data.operations.reconciler import operation_controllers
 from headrace.data.resolve import Resolver
 from headrace.data.runtime.observe import DatasetObserver
 from headrace.data.runtime.reconciler import runtime_controller
+from headrace.data.verify.pod import ProbeSettings
 from headrace.data.verify.reconciler import Verifier
+from headrace.data.verify.turn import POLL_S
 from headrace.data.wrapper.objects import dataset_name, dataset_ref
 from headrace.data.wrapper.reconciler import wrapper_controller
 from headrace.errors import Conflict, InvalidSpec, NotFound, Unavailable
@@ -274,6 +276,22 @@ async def test_a_client_that_hangs_is_quoted_from_its_log(world: World) -> None:
         said = await world.condition(DATASET, dataset_ref(CLAIM), "MountVerified")
         assert said["reason"] == "NotServed"
         assert "dial tcp 10.0.0.1: timeout" in said["message"]
+
+
+async def test_a_pool_is_not_flooded_with_probes(world: World, make: Any) -> None:
+    names = [f"c{number:02}" for number in range(30)]
+    world.put(*(make.volume(name) for name in names), *(make.claim(name) for name in names))
+    refs = [dataset_ref(Ref("vision", name)) for name in names]
+    async with world.running():
+        reasons = [(await world.condition(DATASET, ref, "MountVerified"))["reason"] for ref in refs]
+        assert {*reasons} == {"Queued", "Verifying"}
+        most = 0
+        while probes := await world.probes():
+            most = max(most, len(probes))
+            await world.finish_probe(LISTED)
+            await anyio.sleep(POLL_S)
+        assert {(await world.condition(DATASET, ref, "MountVerified"))["status"] for ref in refs} == {"True"}
+        assert ProbeSettings().at_once <= most <= 2 * ProbeSettings().at_once  # some begin at the same moment
 
 
 async def test_the_pools_annotation_narrows_where_probes_go(world: World, make: Any) -> None:

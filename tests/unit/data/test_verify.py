@@ -353,6 +353,26 @@ def test_a_lost_probe_is_made_again(world: World) -> None:
     assert [pod.name for pod in world.observed.pods] == [name]
 
 
+def test_only_so_many_datasets_are_probed_in_a_pool_at_once(world: World) -> None:
+    world.observed = replace(world.observed, others={"cloud": SETTINGS.at_once})
+    world.step()
+    assert not world.observed.pods
+    assert (world.condition["status"], world.condition["reason"]) == ("Unknown", "Queued")
+    assert world.condition["message"] == "cloud: its turn to be probed comes after those of other Datasets."
+    assert not [a for a in world.actions if isinstance(a, Tell)]
+    assert not world.step(world.again_after_s or 0).actions
+    world.observed = replace(world.observed, others={"cloud": SETTINGS.at_once - 1})
+    world.step(world.again_after_s or 0)
+    assert len(world.observed.pods) == 1
+    assert world.condition["reason"] == "Verifying"
+    world.observed = replace(world.observed, others={"cloud": SETTINGS.at_once})
+    world.pod_says(FAILED).step(1)  # its own probe is judged however many there are
+    assert "wrong secret" in world.condition["message"]
+    world.step(world.again_after_s or 0)
+    assert not world.observed.pods
+    assert "wrong secret" in world.condition["message"]  # which says more than that it waits
+
+
 def test_a_crash_between_the_pod_and_the_status_makes_no_second_pod(world: World) -> None:
     world.step()
     assert world.observed.dataset is not None

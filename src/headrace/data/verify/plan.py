@@ -19,7 +19,7 @@ from headrace.data.modes.mode import Capabilities
 from headrace.data.verify.outcome import Evidence, Outcome
 from headrace.data.verify.pod import ProbeSettings
 from headrace.data.verify.size import format_size
-from headrace.data.verify.turn import VERIFYING, Look, Turn, remove
+from headrace.data.verify.turn import QUEUED, VERIFYING, Look, Turn, remove
 from headrace.spec.conditions import Status, find_condition, set_condition
 from headrace.spec.kind import Doc, Json
 from headrace.spec.names import POOL_LABEL
@@ -38,6 +38,7 @@ class Observed:
         pools: those the Dataset may go to and that are ready.
         resting: names of those that are not ready now; what is known of them stays.
         pods: probe pods of the Dataset.
+        others: by pool, how many probes of other Datasets run there.
         evidence: by pod name, where it was asked for.
     """
 
@@ -48,6 +49,7 @@ class Observed:
     pools: tuple[Doc[Any], ...] = ()
     resting: frozenset[str] = frozenset()
     pods: tuple[Doc[Any], ...] = ()
+    others: Mapping[str, int] = field(default_factory=dict)
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
 
@@ -88,6 +90,7 @@ def _look(observed: Observed, dataset: Doc[Any], resolved: ResolvedDataset, pool
         pool=pool,
         before=next((entry for entry in entries if entry.get("pool") == pool.name), {}),
         pods=tuple(pod for pod in observed.pods if pod.labels.get(POOL_LABEL) == pool.name),
+        others=observed.others.get(pool.name, 0),
         evidence=observed.evidence,
     )
 
@@ -109,7 +112,7 @@ def _status(dataset: Doc[Any], turns: Mapping[str, Turn], now: dt.datetime) -> I
             yield Tell(dataset, "Warning", entry["reason"], f"{entry['pool']}: {entry['message']}")
     before = find_condition(dataset, MOUNT_VERIFIED) or {}
     is_new = (before.get("status"), *_said(before)) != (status, reason, message)
-    if is_new and status != "False" and reason not in {VERIFYING.reason, _NO_POOL}:
+    if is_new and status != "False" and reason not in {VERIFYING.reason, QUEUED.reason, _NO_POOL}:
         yield Tell(dataset, "Normal", MOUNT_VERIFIED if status == "True" else reason, message)
 
 

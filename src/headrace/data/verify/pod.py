@@ -40,12 +40,14 @@ class ProbeSettings:
         image: any image with a shell.
         deadline_s: a mount that has not been listed by then is called unverified, with what is known.
         first_retry_s, last_retry_s: pause after the first failure, doubled each time, up to the last.
+        at_once: how many Datasets are probed in a pool at the same time, about; the room is the jobs'.
     """
 
     image: str = HOST_IMAGE
     deadline_s: float = 90.0
     first_retry_s: float = 15.0
     last_retry_s: float = 900.0
+    at_once: int = 8
     user: int = 65534
 
     def retry_after_s(self, attempts: int) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,9 +36,9 @@ from headrace.spec.kinds import (
     THIN_RUNTIME,
     THIN_RUNTIME_PROFILE,
 )
-from headrace.spec.names import PROBE_LABEL
+from headrace.spec.names import POOL_LABEL, PROBE_LABEL
 
-_PROBES = "data/probes"
+_PROBES, _RUNNING = "data/probes", "data/probes-that-run"
 _ASK_WITHIN_S = 5.0
 _LOG_LINES = 40
 
@@ -70,6 +70,7 @@ class Verifier:
         self._capabilities_of = capabilities_of
         self._settings = settings or ProbeSettings()
         cache.add_index(POD, _PROBES, _dataset_of_probe)
+        cache.add_index(POD, _RUNNING, _pool_of_running_probe)
         self._pods = cache.reader(POD)
         self._pools = cache.reader(POOL)
         self._datasets = cache.reader(DATASET)
@@ -129,7 +130,12 @@ class Verifier:
             pools=tuple(sorted((pool for pool in pools if is_ready(pool)), key=lambda pool: pool.name)),
             resting=frozenset(pool.name for pool in pools if not is_ready(pool)),
             pods=pods,
+            others={pool.name: self._others(pool.name, pods) for pool in pools},
         )
+
+    def _others(self, pool: str, own: Sequence[Doc[Any]]) -> int:
+        own_names = {pod.ref for pod in own}
+        return sum(pod.ref not in own_names for pod in self._pods.by_index(_RUNNING, pool))
 
     async def _ask(self, pod: Doc[Any]) -> Evidence:
         """Return the end of the client's log and the last warning about the pod; what cannot be had is left out."""
@@ -161,6 +167,11 @@ class Verifier:
 
 def _dataset_of_probe(pod: Doc[Any]) -> Iterable[str]:
     return [f"{pod.namespace}/{pod.labels[PROBE_LABEL]}"] if PROBE_LABEL in pod.labels else []
+
+
+def _pool_of_running_probe(pod: Doc[Any]) -> Iterable[str]:
+    is_probe = PROBE_LABEL in pod.labels and POOL_LABEL in pod.labels
+    return [pod.labels[POOL_LABEL]] if is_probe and pod.status.get("phase") not in {"Succeeded", "Failed"} else []
 
 
 def _of_probe(pod: Doc[Any]) -> Iterable[Ref]:

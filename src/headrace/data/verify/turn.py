@@ -29,6 +29,9 @@ from headrace.spec.kinds import POD
 POLL_S = 5.0
 """A running probe is looked at so often, for what changes no object: its age."""
 VERIFYING = Outcome(verified="Unknown", reason="Verifying", message="")
+QUEUED = Outcome(
+    verified="Unknown", reason="Queued", message="its turn to be probed comes after those of other Datasets."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ class Look:
         config, secret_versions: what the mount depends on besides the pod.
         before: the pool's entry in the Dataset's status; empty when there is none.
         pods: this Dataset's probe pods in this pool, of whatever attempt.
+        others: how many probes of other Datasets run in this pool.
         evidence: by pod name, where it was asked for.
     """
 
@@ -63,6 +67,7 @@ class Look:
     pool: Doc[Any]
     before: Json
     pods: tuple[Doc[Any], ...]
+    others: int = 0
     evidence: Mapping[str, Evidence] = field(default_factory=dict)
 
     def turn(self, now: dt.datetime, settings: ProbeSettings, capabilities: Capabilities) -> Turn:
@@ -73,7 +78,7 @@ class Look:
             return self._impossible(error, now)
         key = probe_key(body, self.config, self.secret_versions)
         if self.before.get("key") != key:
-            return self._start(body, key, now)
+            return self._start(body, key, now, is_full=self.others >= settings.at_once)
         current = self._attempt(key, self._failures)
         stale = tuple(remove(pod for pod in self.pods if pod is not current))
         if self.before.get("verified") == "True":
@@ -86,11 +91,13 @@ class Look:
     def _failures(self) -> int:
         return int(self.before.get("attempts") or 0)
 
-    def _start(self, body: Json, key: str, now: dt.datetime) -> Turn:
+    def _start(self, body: Json, key: str, now: dt.datetime, *, is_full: bool) -> Turn:
         """Something that the mount depends on has changed: nothing is known any more."""
         current = self._attempt(key, 0)
+        stale = tuple(remove(pod for pod in self.pods if pod is not current))
+        if current is None and is_full:
+            return Turn(entry=self._entry(key, 0, QUEUED, now), actions=stale, again_after_s=POLL_S)
         create = () if current is not None else (Create(POD, named(body, key, 0)),)
-        stale = remove(pod for pod in self.pods if pod is not current)
         return Turn(entry=self._entry(key, 0, VERIFYING, now), actions=(*stale, *create), again_after_s=POLL_S)
 
     def _judge(self, pod: Doc[Any], stale: tuple[Action, ...], now: dt.datetime, settings: ProbeSettings) -> Turn:
@@ -105,14 +112,17 @@ class Look:
     def _again(
         self, body: Json, key: str, stale: tuple[Action, ...], now: dt.datetime, settings: ProbeSettings
     ) -> Turn:
-        """Make the next attempt's pod when its pause is over; the first one's at once, if it was lost."""
+        """Make the next attempt's pod when its pause is over; the first one's at once, if it was lost or had to wait."""
         pause_s = settings.retry_after_s(self._failures) if self._failures else 0.0
         checked = self.before.get("checkedAt")
         waited_s = (now - parse_time(checked)).total_seconds() if checked else pause_s
         if waited_s < pause_s:
             return Turn(entry=self.before, actions=stale, again_after_s=pause_s - waited_s)
+        if self.others >= settings.at_once:
+            return Turn(entry=self.before, actions=stale, again_after_s=POLL_S)
+        entry = self._entry(key, 0, VERIFYING, now) if self.before.get("reason") == QUEUED.reason else self.before
         create = Create(POD, named(body, key, self._failures))
-        return Turn(entry=self.before, actions=(*stale, create), again_after_s=POLL_S)
+        return Turn(entry=entry, actions=(*stale, create), again_after_s=POLL_S)
 
     def _impossible(self, error: HeadraceError, now: dt.datetime) -> Turn:
         """The pool's mode cannot serve this dataset; no pod could tell more."""
@@ -143,7 +153,7 @@ class Look:
             "key": key,
             "attempts": attempts,
         }
-        return entry if result is VERIFYING else {**entry, "checkedAt": format_time(now)}
+        return entry if result in {VERIFYING, QUEUED} else {**entry, "checkedAt": format_time(now)}
 
 
 def remove(pods: Iterable[Doc[Any]]) -> Iterable[Action]:
