@@ -168,11 +168,11 @@ class SharedMount:
             return "The volume is not mounted on this node."
         container = await self._client.container()
         if not is_running(container):
-            return f"The volume's client {how_it_ended(container)} and is started again. {self._said()}".strip()
+            return self._told(f"The volume's client {how_it_ended(container)} and is started again.")
         state = await self._broker.state(self.key)
         if state is None or state["state"] != "served":
             message = str((state or {}).get("message") or "The volume's client does not serve it yet.")
-            return f"{message} {self._said()}".strip()
+            return self._told(message)
         return ""
 
     # -- keeping it served -------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ class SharedMount:
             await self._tend_running(record, sight.broker, now - self._started_at)
             return
         if not self._is_healing:
-            _log.warning(CLIENT_FAILED, volume=record.volume_id, why=self._said())
+            _log.warning(CLIENT_FAILED, volume=record.volume_id, why=self._told())
             self._is_healing = True
             self._start_not_before = now + self._pause_s
         if now >= self._start_not_before:
@@ -241,19 +241,21 @@ class SharedMount:
                 return
             if state["state"] == "failing":
                 raise Unavailable(
-                    f"The client of {what} mounted it, but it cannot be read. {state['message']} {self._said()}",
+                    self._told(f"The client of {what} mounted it, but it cannot be read.", state["message"]),
                     hint="Check the credentials in the volume's Secret, and that what it names exists.",
                 )
             container = await self._client.container()
             if not is_running(container):
                 raise Unavailable(
-                    f"The client of {what} {how_it_ended(container)} before it served the volume. {self._said()}",
+                    self._told(f"The client of {what} {how_it_ended(container)} before it served the volume."),
                     hint="Check the volume's attributes and Secret, and that the storage answers.",
                 )
             if anyio.current_time() > deadline:
                 raise Unavailable(
-                    f"The client of {what} did not serve it within {self._patience.served_within_s:.0f} s. "
-                    f"{state.get('message', '')} {self._said()}",
+                    self._told(
+                        f"The client of {what} did not serve it within {self._patience.served_within_s:.0f} s.",
+                        state.get("message", ""),
+                    ),
                     hint="Check that the storage answers from this node.",
                 )
 
@@ -263,9 +265,10 @@ class SharedMount:
             raise Unavailable(f"The files of mount {self.key} are gone.", hint="It is staged anew with the next pod.")
         return record
 
-    def _said(self) -> str:
+    def _told(self, *sentences: str) -> str:
+        """Return the sentences there are, and the client's last words."""
         words = self.files.last_words()
-        return f"It said: {words}" if words else ""
+        return " ".join(filter(None, (*sentences, f"It said: {words}" if words else "")))
 
     async def _mounts(self, prefix: str) -> list[Json]:
         answer = await self._world.request("mount.list", prefix=prefix)
