@@ -46,7 +46,7 @@ def test_cordon_taint_and_drain(kubectl: Any, facade: Any, namespace: str, node:
     taints = facade.call("GET", f"/api/v1/nodes/{node}")["spec"]["taints"]
     assert {"key": "dedicated", "value": "ml", "effect": "NoSchedule"} in taints
     assert "untainted" in kubectl("taint", "node", node, "dedicated-").stdout
-    drained = kubectl("drain", node, "--force", "--grace-period=0", "--timeout=10s")
+    drained = kubectl("drain", node, "--force", "--ignore-daemonsets", "--grace-period=0", "--timeout=10s")
     assert "pod/p evicted" in drained.stdout
     assert "not found" in kubectl("get", "pod/p", fails=True).stderr
     assert "uncordoned" in kubectl("uncordon", node).stdout
