@@ -112,6 +112,7 @@ def test_a_claim_that_is_labelled_is_read_by_a_pod_of_the_project(cluster: Clust
         "digits",
         nodeSelector={"node-restriction.kubernetes.io/headrace-pool": POOL},
         restartPolicy="Never",
+        terminationGracePeriodSeconds=1,
     )
     [main] = pod["spec"]["containers"]
     reads = ["sh", "-c", "cat /digits/file; until test -e /tmp/end; do sleep 0.1; done"]

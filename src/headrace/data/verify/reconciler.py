@@ -170,8 +170,10 @@ def _dataset_of_probe(pod: Doc[Any]) -> Iterable[str]:
 
 
 def _pool_of_running_probe(pod: Doc[Any]) -> Iterable[str]:
+    """One that is to go has been judged, and on a lost node it never goes."""
     is_probe = PROBE_LABEL in pod.labels and POOL_LABEL in pod.labels
-    return [pod.labels[POOL_LABEL]] if is_probe and pod.status.get("phase") not in {"Succeeded", "Failed"} else []
+    has_ended = pod.is_deleting or pod.status.get("phase") in {"Succeeded", "Failed"}
+    return [pod.labels[POOL_LABEL]] if is_probe and not has_ended else []
 
 
 def _of_probe(pod: Doc[Any]) -> Iterable[Ref]:
