@@ -24,7 +24,7 @@ MERGE = "application/merge-patch+json"
 
 
 class Kubelet:
-    """Tells counters that rise with the time: 1.5 cores of the node, a quarter of one by each container of pod `p`."""
+    """Tells counters that rise with the time: 1.515 cores of the node, a quarter of one by each container of pod `p`."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -36,7 +36,7 @@ class Kubelet:
         self.asked += 1
         now = time.time()
         at, ran_s = round(now * 1000), now - self.started_s
-        lines = [f"node_cpu_usage_seconds_total {1.5 * ran_s} {at}", f"node_memory_working_set_bytes {1 << 30} {at}"]
+        lines = [f"node_cpu_usage_seconds_total {1.515 * ran_s} {at}", f"node_memory_working_set_bytes {1 << 30} {at}"]
         for container in ("main", "side"):
             labels = f'{{container="{container}",namespace="{self.namespace}",pod="p"}}'
             lines += [
@@ -107,8 +107,8 @@ def test_top_node(kubectl: Any) -> None:
     header, *found = rows(kubectl("top", "node", "-l", "of=top").stdout)
     measured, lost = sorted(found, reverse=True)
     assert header == ["NAME", "CPU(cores)", "CPU(%)", "MEMORY(bytes)", "MEMORY(%)"]
-    assert (measured[0], measured[2:]) == ("measured", ["50%", "1024Mi", "25%"])
-    assert 1480 < millicores(measured[1]) < 1520
+    assert (measured[0], measured[2:]) == ("measured", ["50%", "1024Mi", "25%"])  # 50.5 %, rounded down
+    assert 1500 < millicores(measured[1]) < 1530
     assert lost == ["lost", *["<unknown>"] * 4]
 
 
