@@ -55,7 +55,7 @@ def test_a_removed_pod_is_gone_at_once(world: RunningWorld) -> None:
     wait_until(lambda: len(family(world.process.pid)) == 3 + 3 * 3)
     began = time.monotonic()
     world.client.call("pod.remove", pod="p")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert len(family(world.process.pid)) == 2
     ends = world.journal()[-4:]
     assert [entry["type"] for entry in ends] == ["container-exited"] * 3 + ["pod-removed"]
