@@ -169,15 +169,19 @@ def kubectl_path() -> Path:
     return Path(str(found[0].locate())).resolve()
 
 
+def _until_there(client: httpx2.Client, path: str) -> None:
+    wait(lambda: client.get(path).is_success, f"{path} is there")
+
+
 @pytest.fixture
 def namespace(facade: Server | Access, request: pytest.FixtureRequest) -> Iterator[str]:
     """A namespace of the test's own."""
     made = facade.call("POST", "/api/v1/namespaces", {"metadata": {"generateName": "test-"}})
     name: str = made["metadata"]["name"]
-    if is_real(request):  # pods are refused until the namespace's controllers have equipped it
-        account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+    if is_real(request):  # pods are refused until its controllers have equipped it, and watches would see that come
         with facade.client() as client:
-            wait(lambda: client.get(account).is_success, f"{name} has its service account")
+            for path in ("serviceaccounts/default", "configmaps/kube-root-ca.crt"):
+                _until_there(client, f"/api/v1/namespaces/{name}/{path}")
     yield name
     facade.call("DELETE", f"/api/v1/namespaces/{name}")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -39,8 +40,8 @@ from headrace.engine.store.store import Store
 from headrace.engine.tokens import StaticTokens
 from headrace.errors import NotFound
 from headrace.ids import name_suffix
-from headrace.spec.kind import Ref
-from headrace.spec.kinds import NAMESPACE, SERVICE_ACCOUNT
+from headrace.spec.kind import Kind, Ref
+from headrace.spec.kinds import CONFIG_MAP, NAMESPACE, SERVICE_ACCOUNT
 
 EQUIPPED_S = 20
 Opener = Callable[[Path], AbstractAsyncContextManager[Cluster]]
@@ -168,7 +169,7 @@ async def living(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 @asynccontextmanager
 async def _namespace(cluster: Cluster, *, is_real: bool) -> AsyncIterator[str]:
     made = await cluster.create(NAMESPACE, {"metadata": {"name": f"contract-{name_suffix()}"}})
-    if is_real:  # pods are refused until the namespace's controllers have equipped it
+    if is_real:
         await _until_equipped(cluster, made.name)
     yield made.name
     if is_real:
@@ -177,13 +178,16 @@ async def _namespace(cluster: Cluster, *, is_real: bool) -> AsyncIterator[str]:
 
 
 async def _until_equipped(cluster: Cluster, namespace: str) -> None:
+    """Wait for what its controllers put into a namespace: pods are refused before, and watches would see it come."""
+    equipment: tuple[tuple[Kind[Any], str], ...] = ((SERVICE_ACCOUNT, "default"), (CONFIG_MAP, "kube-root-ca.crt"))
     with anyio.fail_after(EQUIPPED_S):
-        while True:
-            try:
-                await cluster.get(SERVICE_ACCOUNT, Ref(namespace, "default"))
-                return
-            except NotFound:
-                await anyio.sleep(0.02)
+        for kind, name in equipment:
+            while True:
+                try:
+                    await cluster.get(kind, Ref(namespace, name))
+                    break
+                except NotFound:
+                    await anyio.sleep(0.02)
 
 
 @pytest.fixture
