@@ -325,5 +325,9 @@ def test_the_static_ones_are_held_once_and_replaced_whole(tmp_path: Path) -> Non
 def test_no_compiler_is_said(tmp_path: Path) -> None:
     with pytest.raises(CompilerFailed, match="There is no C compiler nocc"):
         build(str(tmp_path), compiler="nocc")
+    closed = tmp_path / "not-a-program"
+    closed.touch(mode=0o644)  # as a directory of PATH that cannot be searched
+    with pytest.raises(CompilerFailed, match="There is no C compiler"):
+        build(str(tmp_path), compiler=str(closed))
     with pytest.raises(CompilerFailed, match=r"fusermount3\.c could not be compiled"):
         build(str(tmp_path), compiler="false")

@@ -43,7 +43,7 @@ def build(directory: str, *, compiler: str = "cc", defines: Mapping[str, str] | 
         argv = [compiler, *_OPTIONS, *words, "-o", fresh, source]
         try:
             done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=_WITHIN_S)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, PermissionError) as error:  # the latter where a directory of PATH cannot be read
             raise CompilerFailed(f"There is no C compiler {compiler}. Install gcc and libc6-dev.") from error
         except subprocess.TimeoutExpired as error:
             raise CompilerFailed(f"{compiler} did not end within {_WITHIN_S} s.") from error
