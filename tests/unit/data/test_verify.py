@@ -371,6 +371,11 @@ def test_only_so_many_datasets_are_probed_in_a_pool_at_once(world: World) -> Non
     world.step(world.again_after_s or 0)
     assert not world.observed.pods
     assert "wrong secret" in world.condition["message"]  # which says more than that it waits
+    world.observed = replace(world.observed, others={"cloud": SETTINGS.at_once // 2})
+    assert not world.step(world.again_after_s or 0).actions  # the rest of the room is for those that are new
+    world.observed = replace(world.observed, others={"cloud": SETTINGS.at_once // 2 - 1})
+    world.step(world.again_after_s or 0)
+    assert len(world.observed.pods) == 1
 
 
 def test_a_crash_between_the_pod_and_the_status_makes_no_second_pod(world: World) -> None:

@@ -50,6 +50,10 @@ class ProbeSettings:
     at_once: int = 8
     user: int = 65534
 
+    def most_others(self, failures: int) -> int:
+        """Return beside how many others a probe begins: those that failed before leave half the room to new ones."""
+        return self.at_once // 2 if failures else self.at_once
+
     def retry_after_s(self, attempts: int) -> float:
         """Return the pause after so many failures."""
         return float(min(self.first_retry_s * 2 ** max(0, attempts - 1), self.last_retry_s))

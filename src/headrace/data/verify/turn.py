@@ -78,7 +78,7 @@ class Look:
             return self._impossible(error, now)
         key = probe_key(body, self.config, self.secret_versions)
         if self.before.get("key") != key:
-            return self._start(body, key, now, is_full=self.others >= settings.at_once)
+            return self._start(body, key, now, is_full=self.others >= settings.most_others(0))
         current = self._attempt(key, self._failures)
         stale = tuple(remove(pod for pod in self.pods if pod is not current))
         if self.before.get("verified") == "True":
@@ -118,7 +118,7 @@ class Look:
         waited_s = (now - parse_time(checked)).total_seconds() if checked else pause_s
         if waited_s < pause_s:
             return Turn(entry=self.before, actions=stale, again_after_s=pause_s - waited_s)
-        if self.others >= settings.at_once:
+        if self.others >= settings.most_others(self._failures):
             return Turn(entry=self.before, actions=stale, again_after_s=POLL_S)
         entry = self._entry(key, 0, VERIFYING, now) if self.before.get("reason") == QUEUED.reason else self.before
         create = Create(POD, named(body, key, self._failures))
