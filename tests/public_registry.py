@@ -9,8 +9,9 @@ import base64
 import datetime as dt
 import json
 import ssl
+import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from joserfc import jwt
 from joserfc.jwk import ECKey
-from tests.registry import PASSWORD, Registry, programs
+from tests.images import TestImage
+from tests.registry import PASSWORD, Registry, programs, running_registry
 
 from headrace.certificates import KeyPair, make_authority, names_of, sign, subject_of
 
@@ -88,27 +90,35 @@ class TokenServer:
 
 
 @contextmanager
-def public_registry(directory: Path, registry: Registry) -> Iterator[tuple[Registry, TokenServer, Path]]:
-    """Serve what `registry`, which has stopped, holds; yield the server, its tokens' giver and who vouches for both."""
-    now = dt.datetime.now(dt.UTC)
-    authority = make_authority("registries", now, _DAY)
-    pair = sign(authority, subject_of(_SERVICE), ExtendedKeyUsageOID.SERVER_AUTH, names_of(["127.0.0.1"]), now, _DAY)
-    files = {"authority.pem": authority.certificate_pem, "server.pem": pair.certificate_pem, "server.key": pair.key_pem}
-    for name, content in files.items():
-        (directory / name).write_bytes(content)
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(directory / "server.pem", directory / "server.key")
-    tokens = TokenServer(pair, tls)
-    token = {"realm": tokens.url, "service": _SERVICE, "issuer": _ISSUER}
-    served = Registry(
-        registry.directory,
-        programs() / "docker-registry",
-        auth={"token": {**token, "rootcertbundle": str(directory / "authority.pem")}},
-        tls=(directory / "server.pem", directory / "server.key", directory / "authority.pem"),
-    )
-    try:
-        served.start()
-        yield served, tokens, directory / "authority.pem"
-    finally:
-        served.stop()
-        tokens.close()
+def public_registry(images: Mapping[str, TestImage]) -> Iterator[tuple[Registry, TokenServer, Path]]:
+    """Serve images, each as `1` of its repository; yield the server, its tokens' giver and the file of who vouches for both.
+
+    Anybody on the machine may read that file.
+    """
+    with tempfile.TemporaryDirectory() as place, running_registry(Path(place)) as plain:
+        directory = plain.directory
+        directory.chmod(0o755)
+        for repository, image in images.items():
+            plain.push(repository, "1", image)
+        plain.stop()
+        now = dt.datetime.now(dt.UTC)
+        authority = make_authority("registries", now, _DAY)
+        pair = sign(
+            authority, subject_of(_SERVICE), ExtendedKeyUsageOID.SERVER_AUTH, names_of(["127.0.0.1"]), now, _DAY
+        )
+        trusted, certificate, key = (directory / name for name in ("authority.pem", "server.pem", "server.key"))
+        trusted.write_bytes(authority.certificate_pem)
+        certificate.write_bytes(pair.certificate_pem)
+        key.write_bytes(pair.key_pem)
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        tls.load_cert_chain(certificate, key)
+        tokens = TokenServer(pair, tls)
+        token = {"realm": tokens.url, "service": _SERVICE, "issuer": _ISSUER, "rootcertbundle": str(trusted)}
+        program = programs() / "docker-registry"
+        served = Registry(directory, program, auth={"token": token}, tls=(certificate, key, trusted))
+        try:
+            served.start()
+            yield served, tokens, trusted
+        finally:
+            served.stop()
+            tokens.close()

@@ -16,6 +16,7 @@ from tests.kubernetes.access import Access
 from tests.kubernetes.cluster import images
 from tests.kubernetes.cluster.temporary import temporary
 from tests.kubernetes.containerfile import containerfile_image
+from tests.kubernetes.csi.driver_image import IMAGE
 from tests.kubernetes.csi.site import RESTRICTED, Site, client_image
 from tests.kubernetes.fixtures import made_or_skipped, ready_nodes
 from tests.kubernetes.roles import MERGE, apply, gone, until
@@ -24,7 +25,6 @@ from tests.kubernetes.test_install import HOME, Cluster
 from headrace.data.wrapper.objects import dataset_ref
 from headrace.spec.kind import Json, Ref
 
-IMAGE = "headrace.test/headrace:1"
 PROJECT, POOL, PROFILE = "vision", "brokered", "starfs-profile"
 FLUID = f"/apis/{written.FLUID}/namespaces/{PROJECT}"
 LEDGER_PLACE = "/var/lib/kubelet/ledger"

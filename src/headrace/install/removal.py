@@ -19,7 +19,7 @@ from headrace.install.apply import Outcome
 from headrace.install.installation import Installation
 from headrace.install.kinds import CLUSTER_ROLE_BINDING, DEPLOYMENT, ROLE_BINDING
 from headrace.install.names import ADMISSION, AUTHORITY_SECRET, CONTROLLER, KEY_SECRET, TLS_SECRET
-from headrace.install.node_objects import joined_by
+from headrace.install.node_objects import joined_by, node_bindings
 from headrace.install.objects import LABELS, kind_of, parts, ref_of
 from headrace.install.rbac import PROJECT_FINALIZER, PROJECT_READER, PROJECT_ROLE
 from headrace.spec.kind import Doc, Json, Kind, Ref
@@ -208,18 +208,14 @@ async def _leave_projects(cluster: Cluster) -> AsyncIterator[Outcome]:
 
 async def _leave_nodes(cluster: Cluster, say: Say, *, purge: bool) -> AsyncIterator[Outcome]:
     """Tell which machines are nodes still. Their own rights go with --purge; else a later installation is theirs again."""
-    bindings = [doc for doc in await _every(cluster, CLUSTER_ROLE_BINDING) if joined_by(doc)]
-    if not bindings:
+    names = sorted(filter(None, map(joined_by, await _every(cluster, CLUSTER_ROLE_BINDING))))
+    if not names:
         return
-    names = sorted(joined_by(doc) for doc in bindings)
     shown = f"{', '.join(names[:_SHOWN])}{' and more' if len(names) > _SHOWN else ''}"
     say(f"Still joined by headrace node, and of no use without Headrace: {shown}. There: headrace node --leave")
-    if not purge:
-        return
-    for doc in bindings:
-        for kind, ref in ((CLUSTER_ROLE_BINDING, doc.ref), (ROLE_BINDING, Ref("kube-system", doc.name))):
-            if await _delete(cluster, kind, ref):
-                yield Outcome(kind, ref, "deleted", {})
+    if purge:
+        async for gone in _delete_all(cluster, [body for name in names for body in node_bindings(name)]):
+            yield gone
 
 
 # -- user data -----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -243,58 +242,40 @@ async def test_a_private_registry_and_who_may_have_what_it_gave(tmp_path: Path, 
                 assert PASSWORD not in file.read_text()
 
 
-async def test_a_registry_as_the_public_ones_are(
-    tmp_path: Path, node: Any, box: TestImage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_registry_as_the_public_ones_are(node: Any, box: TestImage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Over https, whose authority this machine trusts, with tokens: anybody's for what is public."""
-    with ExitStack() as stack:
-        stack.enter_context(as_real_user())
-        with running_registry(tmp_path) as plain:
-            for repository in ("library/box", "ann/box"):
-                plain.push(repository, "1", box)
-            plain.stop()
-            served, tokens, authority = stack.enter_context(public_registry(tmp_path, plain))
-            trusted = stack.enter_context(tempfile.NamedTemporaryFile())
-            trusted.write(authority.read_bytes())
-            trusted.flush()
-            Path(trusted.name).chmod(0o444)
-            stack.enter_context(as_node_user())
-            monkeypatch.setenv("SSL_CERT_FILE", trusted.name)
-            node.config = replace(node.config, mirrors=[Mirror.parse(f"hub.example={served.url}")])
-            for name, word in (("good", PASSWORD), ("bad", "guessed")):
-                node.cluster.seed(SECRET, pull_secret(name, served.host, "ann", word))
-            async with node.running():
+    images = {"library/box": box, "ann/box": box}
+    with as_real_user(), public_registry(images) as (served, tokens, trusted), as_node_user():
+        monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+        node.config = replace(node.config, mirrors=[Mirror.parse(f"hub.example={served.url}")])
+        for name, word in (("good", PASSWORD), ("bad", "guessed")):
+            node.cluster.seed(SECRET, pull_secret(name, served.host, "ann", word))
+        async with node.running():
 
-                async def submit(name: str, repository: str, *secrets: str) -> None:
-                    names = [{"name": secret} for secret in secrets]
-                    one = sh(f"hub.example/{repository}:1", "true", imagePullPolicy="Always")
-                    await node.submit(one, name=name, imagePullSecrets=names, restartPolicy="Never")
+            async def submit(name: str, repository: str, *secrets: str) -> None:
+                names = [{"name": secret} for secret in secrets]
+                one = sh(f"hub.example/{repository}:1", "true", imagePullPolicy="Always")
+                await node.submit(one, name=name, imagePullSecrets=names, restartPolicy="Never")
 
-                await submit("anybody", "library/box")
-                await node.until_phase("Succeeded", name="anybody")
-                assert tokens.asked == [("", "repository:library/box:pull")]  # once for all of its blobs
-                await submit("none", "ann/box")
-                assert "without a pull secret" in await waiting_message(node, "none", "ErrImagePull")
-                await submit("guessed", "ann/box", "bad")
-                assert "lets user ann not pull" in await waiting_message(node, "guessed", "ErrImagePull")
-                await submit("ann", "ann/box", "good")
-                await node.until_phase("Succeeded", name="ann")
-                assert tokens.asked[-1] == ("ann", "repository:ann/box:pull")
+            await submit("anybody", "library/box")
+            await node.until_phase("Succeeded", name="anybody")
+            assert tokens.asked == [("", "repository:library/box:pull")]  # once for all of its blobs
+            await submit("none", "ann/box")
+            assert "without a pull secret" in await waiting_message(node, "none", "ErrImagePull")
+            await submit("guessed", "ann/box", "bad")
+            assert "lets user ann not pull" in await waiting_message(node, "guessed", "ErrImagePull")
+            await submit("ann", "ann/box", "good")
+            await node.until_phase("Succeeded", name="ann")
+            assert tokens.asked[-1] == ("ann", "repository:ann/box:pull")
 
 
-async def test_a_registry_for_which_nobody_vouches_is_not_believed(tmp_path: Path, node: Any, box: TestImage) -> None:
-    with ExitStack() as stack:
-        stack.enter_context(as_real_user())
-        with running_registry(tmp_path) as plain:
-            plain.push("library/box", "1", box)
-            plain.stop()
-            served, tokens, _ = stack.enter_context(public_registry(tmp_path, plain))
-            stack.enter_context(as_node_user())
-            node.config = replace(node.config, mirrors=[Mirror.parse(f"hub.example={served.url}")])
-            async with node.running():
-                await node.submit(sh("hub.example/library/box:1", "true"), restartPolicy="Never")
-                assert "does not trust: unable to get local issuer" in await waiting_message(node, "p", "ErrImagePull")
-                assert not tokens.asked
+async def test_a_registry_for_which_nobody_vouches_is_not_believed(node: Any, box: TestImage) -> None:
+    with as_real_user(), public_registry({"library/box": box}) as (served, tokens, _), as_node_user():
+        node.config = replace(node.config, mirrors=[Mirror.parse(f"hub.example={served.url}")])
+        async with node.running():
+            await node.submit(sh("hub.example/library/box:1", "true"), restartPolicy="Never")
+            assert "does not trust: unable to get local issuer" in await waiting_message(node, "p", "ErrImagePull")
+            assert not tokens.asked
 
 
 async def test_a_mirror_gives_what_the_name_says(node: Any, registry: Registry, box: TestImage) -> None:

@@ -30,11 +30,8 @@ def build(into: Path) -> Path:
             "Go is missing, with which metrics-server is built. It is not tested that it scrapes nodes of ours."
         )
     program = into / NAME
-    environment = {
-        **os.environ,
-        "CGO_ENABLED": "0",
-        "GOFLAGS": "-trimpath -mod=readonly",
-    }  # as Kubernetes is built: what they share is there
+    flags = "-trimpath -mod=readonly"  # Kubernetes' own: what both are made of is in Go's cache then
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": flags}
     package = "sigs.k8s.io/metrics-server/cmd/metrics-server"
     subprocess.run(
         ["nice", "go", "build", "-o", program, package],

@@ -10,7 +10,7 @@ from headrace.install.apply import apply, check_cluster
 from headrace.install.installation import Installation
 from headrace.install.kinds import CLUSTER_ROLE, DEPLOYMENT
 from headrace.install.node_objects import node_bindings
-from headrace.install.objects import kind_of, objects, ref_of
+from headrace.install.objects import kind_of, labelled, objects, ref_of
 from headrace.install.removal import remove
 from headrace.spec.kind import Ref
 from headrace.spec.kinds import CSI_DRIVER, DATASET, NODE_MOUNT
@@ -66,7 +66,7 @@ async def test_machines_that_are_nodes_still_are_named_and_keep_their_rights_for
     made = installed()
     for node in ("gpu-2", "gpu-1"):
         for body in node_bindings(node):
-            made.seed(kind_of(body), body)
+            made.seed(kind_of(body), labelled(body))
     gone, said = await removed(made)
     assert "Still joined by headrace node" in said[0]
     assert "gpu-1, gpu-2" in said[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -130,12 +130,11 @@ class Verifier:
             pools=tuple(sorted((pool for pool in pools if is_ready(pool)), key=lambda pool: pool.name)),
             resting=frozenset(pool.name for pool in pools if not is_ready(pool)),
             pods=pods,
-            others={pool.name: self._others(pool.name, pods) for pool in pools},
+            others={pool.name: len(self._running_in(pool.name) - {pod.ref for pod in pods}) for pool in pools},
         )
 
-    def _others(self, pool: str, own: Sequence[Doc[Any]]) -> int:
-        own_names = {pod.ref for pod in own}
-        return sum(pod.ref not in own_names for pod in self._pods.by_index(_RUNNING, pool))
+    def _running_in(self, pool: str) -> set[Ref]:
+        return {pod.ref for pod in self._pods.by_index(_RUNNING, pool)}
 
     async def _ask(self, pod: Doc[Any]) -> Evidence:
         """Return the end of the client's log and the last warning about the pod; what cannot be had is left out."""
